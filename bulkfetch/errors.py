@@ -1,0 +1,189 @@
+"""One tree of errors: what happened, to which ids, and what to do.
+
+Every failure of a call carries its *fault class*, and the class alone decides the reaction (retry,
+split, bisect, renew the token, stop). Lower layers' exceptions are mapped onto this tree in one
+place, `bulkfetch.http.classify`; they are shown to a person in one place, the command line.
+
+Messages are safe to print: server text in them has been through `bulkfetch.redact` (secrets
+removed, control characters escaped, length bounded) before it gets here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class FaultClass(Enum):
+    """What kind of failure it is, and so what is done about it."""
+
+    TRANSIENT = "transient"  # retried with backoff, a bounded number of times
+    TOO_LARGE = "too large"  # the rectangle is split, later batches are smaller
+    CONTENT = "content"  # bisected until the ids at fault stand alone
+    TOKEN = "token"  # noqa: S105 - a class of faults: the token is renewed once, the call replayed
+    FATAL = "fatal"  # the run stops at once
+    LOCAL = "local"  # journal, lock, disk, sink: the run stops and can be resumed
+
+
+@dataclass(frozen=True, slots=True)
+class FailedIds:
+    """Ids that a run could not fetch, and why.
+
+    `learner_ids` or `course_ids` is None where the call at fault did not filter on that side.
+    """
+
+    learner_ids: tuple[str, ...] | None
+    course_ids: tuple[str, ...] | None
+    cause: str
+    attempts: int
+
+    def __str__(self) -> str:
+        return f"{_name_ids(self.learner_ids, self.course_ids)}: {self.cause}"
+
+
+class BulkfetchError(Exception):
+    """Root of everything that bulkfetch raises on purpose."""
+
+
+class UsageError(BulkfetchError, ValueError):
+    """The caller's input cannot be used; nothing was sent."""
+
+
+class CallError(BulkfetchError):
+    """One call failed. `fault_class` says how the run reacts; `status` is HTTP's, if any."""
+
+    fault_class = FaultClass.TRANSIENT
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class TransientError(CallError):
+    """Worth another attempt. `retry_after_s` is what the service asked for, already bounded."""
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, status=status)
+        self.retry_after_s = retry_after_s
+
+
+class ConnectionFailedError(TransientError):
+    """No connection, or it broke: refused, reset, disconnected, name not resolved."""
+
+
+class TimedOutError(TransientError):
+    """A connect, read or total time limit passed, or a gateway said so (504)."""
+
+
+class OverloadedError(TransientError):
+    """The service asks for less: 429 or 503."""
+
+
+class ServerFailedError(TransientError):
+    """A 5xx or a SOAP `Server` fault without a meaning that we know."""
+
+
+class MalformedAnswerError(TransientError):
+    """The body is not a whole, well-formed answer: cut short, not XML, or refused."""
+
+
+class ForeignRowsError(TransientError):
+    """Rows outside the rectangle asked for: a filter was ignored or answers were mixed up."""
+
+
+class TooLargeError(CallError):
+    """Request or answer is too large (413, 414, the byte cap): ask for less at a time."""
+
+    fault_class = FaultClass.TOO_LARGE
+
+
+class ContentError(CallError):
+    """The service rejects something in the request's ids."""
+
+    fault_class = FaultClass.CONTENT
+
+
+class TokenRejectedError(CallError):
+    """The service did not accept the token."""
+
+    fault_class = FaultClass.TOKEN
+
+
+class FatalError(CallError):
+    """No further call can succeed; the run stops."""
+
+    fault_class = FaultClass.FATAL
+
+
+class CredentialsError(FatalError):
+    """Token, client id or secret refused, subscription expired, or role without permission."""
+
+
+class EndpointError(FatalError):
+    """Wrong address, a redirect, or TLS that cannot be trusted."""
+
+
+class IncompleteError(BulkfetchError):
+    """The run ended without everything that was asked for.
+
+    `quarantined` are ids that the service rejects by themselves, `failed` ids whose calls kept
+    failing or were never made. What was fetched was handed on.
+    """
+
+    def __init__(self, quarantined: Sequence[FailedIds], failed: Sequence[FailedIds]) -> None:
+        self.quarantined = tuple(quarantined)
+        self.failed = tuple(failed)
+        parts = [
+            f"{len(some)} {what} (first: {some[0]})"
+            for what, some in (("quarantined", self.quarantined), ("failed", self.failed))
+            if some
+        ]
+        super().__init__(
+            "Not every enrollment asked for was fetched; parts "
+            + " and ".join(parts)
+            + ". Ask again for just these ids once the cause is mended."
+        )
+
+
+class LocalError(BulkfetchError):
+    """This machine's side failed: the run stops and can be resumed."""
+
+    fault_class = FaultClass.LOCAL
+
+
+class JournalError(LocalError):
+    """The journal is locked, damaged, foreign, or belongs to other inputs."""
+
+
+class SinkError(LocalError):
+    """The output could not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """A value that could not be read as its type and is null in its row, kept as raw text."""
+
+    enrollment_id: str
+    field: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two rows with one enrollment_id and different content; `kept` is the one handed on."""
+
+    enrollment_id: str
+    kept: Mapping[str, object] = field(hash=False)
+    dropped: Mapping[str, object] = field(hash=False)
+
+
+def _name_ids(learners: Sequence[str] | None, courses: Sequence[str] | None) -> str:
+    """Name a rectangle's ids for a message, the first three of each side."""
+    sides = [
+        f"{len(ids)} {name}{'s' if len(ids) != 1 else ''} ({', '.join(ids[:3])}"
+        f"{', …' if len(ids) > 3 else ''})"  # noqa: PLR2004
+        for name, ids in (("learner", learners), ("course", courses))
+        if ids is not None
+    ]
+    return " × ".join(sides) or "the whole account"
