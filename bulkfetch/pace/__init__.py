@@ -1,0 +1,1 @@
+"""When to call and how often: backoff, the Retry-After gate, concurrency."""

@@ -1,0 +1,1 @@
+"""Pairs and rectangles: what is asked for, cut into calls. Pure."""

@@ -1,0 +1,105 @@
+"""Decode flat text or rows to Arrow. Needs pyarrow; imported only when Arrow is asked for.
+
+pyarrow's CSV reader splits flat text into columns without the GIL. Its own readers of dates, times
+and integers accept other spellings than `bulkfetch.wire.values` does; so typed columns are taken
+as dictionaries of text, and each distinct text is read once, by the same functions that make
+objects: both forms hold the same values by construction.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from bulkfetch.errors import Anomaly
+from bulkfetch.record import FIELD_NAMES, FIELDS, FieldType, arrow_schema
+from bulkfetch.wire.decode import Decoded, UnprovenError
+from bulkfetch.wire.flatten import Flat, Row
+from bulkfetch.wire.values import READERS
+
+_BOM = b"\xef\xbb\xbf"
+_ENROLLMENT_ID, _COURSE_ID, _LEARNER_ID = range(3)
+
+
+class ArrowDecoder:
+    """Decodes to lists of record batches with the record's schema."""
+
+    def __init__(self) -> None:
+        self._schema = arrow_schema()
+        dictionary = pa.dictionary(pa.int32(), pa.string())
+        self._convert = pa_csv.ConvertOptions(
+            column_types={
+                field.name: pa.string() if field.type is FieldType.TEXT else dictionary
+                for field in FIELDS
+            },
+            null_values=[""],
+            strings_can_be_null=True,
+        )
+        self._parse = pa_csv.ParseOptions(
+            delimiter="\t",
+            quote_char=False,
+            double_quote=False,
+            escape_char=False,
+            newlines_in_values=False,
+            ignore_empty_lines=False,
+        )
+
+    def from_flat(self, flat: Flat) -> Decoded[list[pa.RecordBatch]]:
+        """See `Decoder.from_flat`."""
+        if flat.text.startswith(_BOM):
+            raise UnprovenError  # the reader would take it off the first id
+        table = pa_csv.read_csv(
+            pa.py_buffer(flat.text),
+            read_options=pa_csv.ReadOptions(
+                use_threads=False, block_size=len(flat.text) + 1, column_names=FIELD_NAMES
+            ),
+            parse_options=self._parse,
+            convert_options=self._convert,
+        )
+        columns = [column.combine_chunks() for column in table.columns]
+        cells = sum(len(column) - column.null_count for column in columns)
+        if cells != flat.values or table.num_rows != flat.count:
+            raise UnprovenError
+        return self._decode(columns, flat.count)
+
+    def from_rows(self, rows: Sequence[Row]) -> Decoded[list[pa.RecordBatch]]:
+        """See `Decoder.from_rows`."""
+        columns = []
+        for position, field in enumerate(FIELDS):
+            array = pa.array([row[position] or None for row in rows], pa.string())
+            columns.append(array if field.type is FieldType.TEXT else array.dictionary_encode())
+        return self._decode(columns, len(rows))
+
+    def _decode(self, columns: Sequence[Any], count: int) -> Decoded[list[pa.RecordBatch]]:
+        if any(column.null_count for column in columns[: _LEARNER_ID + 1]):
+            raise UnprovenError
+        anomalies: list[Anomaly] = []
+        arrays = []
+        for field, wanted, column in zip(FIELDS, self._schema, columns, strict=True):
+            if field.type is FieldType.TEXT:
+                arrays.append(column)
+                continue
+            values: list[object] = []
+            unreadable: dict[int, str] = {}
+            for code, text in enumerate(column.dictionary.to_pylist()):
+                try:
+                    values.append(READERS[field.type](text))
+                except ValueError:
+                    values.append(None)
+                    unreadable[code] = text
+            arrays.append(pa.array(values, wanted.type).take(column.indices))
+            if unreadable:
+                anomalies += [
+                    Anomaly(columns[_ENROLLMENT_ID][row].as_py(), field.name, unreadable[code])
+                    for row, code in enumerate(column.indices.to_pylist())
+                    if code in unreadable
+                ]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        return Decoded(
+            rows=[batch] if count else [],
+            count=count,
+            learner_ids=frozenset(columns[_LEARNER_ID].unique().to_pylist()),
+            course_ids=frozenset(columns[_COURSE_ID].unique().to_pylist()),
+            anomalies=tuple(anomalies),
+        )
