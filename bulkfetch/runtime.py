@@ -5,10 +5,10 @@ from here, so that the whole engine can run in virtual time from a seed, where t
 at all.
 """
 
-import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from random import Random
 from typing import Protocol, TypeVar
 
 import anyio
@@ -41,5 +41,5 @@ class Runtime:
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    random: random.Random = field(default_factory=random.Random)
+    random: Random = field(default_factory=Random)
     offload: Offload = offload_to_thread

@@ -7,7 +7,7 @@ A side is a sorted tuple of ids, or None: no filter, one unit that cannot be spl
 shared by reference, so that a thousand rectangles over one course list hold that list once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -92,31 +92,6 @@ def split(rectangle: Rectangle, axis: Axis | None = None) -> tuple[Rectangle, Re
         raise CannotSplitError(f"There are not two {axis.value} to split.")
     middle = (len(side) + 1) // 2
     return rectangle.replace(axis, side[:middle]), rectangle.replace(axis, side[middle:])
-
-
-def cut(
-    rectangle: Rectangle, *, batch_size: int, other_side_cap: int = 5_000
-) -> Iterator[Rectangle]:
-    """Cut a rectangle into batches of at most `batch_size` ids along one axis.
-
-    Batches run along the learners if they are given, else along the courses. With both given the
-    course list is carried whole while it has at most `other_side_cap` ids (a request of about
-    230 kB), and is cut into that many at a time beyond: 100,000 learners × 50 courses are 1,000
-    calls at 100 learners a call. The cover is exact, lazy, and in the order of the ids.
-    """
-    axis = Axis.COURSES if rectangle.learners is None else Axis.LEARNERS
-    other = Axis.COURSES if axis is Axis.LEARNERS else Axis.LEARNERS
-    for across in _chunks(rectangle.side(other), other_side_cap):
-        for along in _chunks(rectangle.side(axis), batch_size):
-            yield rectangle.replace(axis, along).replace(other, across)
-
-
-def _chunks(side: Side, size: int) -> Iterator[Side]:
-    if side is None or len(side) <= size:
-        yield side
-        return
-    for start in range(0, len(side), size):
-        yield side[start : start + size]
 
 
 def subtract(region: Rectangle, done: Iterable[Rectangle]) -> list[Rectangle]:

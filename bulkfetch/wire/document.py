@@ -80,3 +80,13 @@ def find_result(root: etree._Element, result_element: str) -> etree._Element | F
     ):
         raise MalformedAnswerError(f"The answer holds no {result_element}.")
     return content
+
+
+def read_fault(document: bytes) -> Fault | None:
+    """Read the Fault of an error answer, if its body holds one."""
+    try:
+        root = parse(document, Parsers())
+        found = find_result(root, "")
+    except MalformedAnswerError:
+        return None
+    return found if isinstance(found, Fault) else None

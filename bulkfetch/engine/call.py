@@ -1,0 +1,225 @@
+"""Fetch one rectangle: token, envelope, call, cut, flatten, verify.
+
+Rows are returned only when the answer's document has closed. Each row must lie in the rectangle:
+one outside means an ignored filter or a mixed-up answer, and all of it is refused. An empty or a
+fatal answer on a connection that has served before is asked for once more on a fresh one: a late
+answer to an earlier request could have been taken for it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import anyio
+
+from bulkfetch.engine.causes import first_cause
+from bulkfetch.engine.outcome import Counters
+from bulkfetch.errors import (
+    Anomaly,
+    CallError,
+    ContentError,
+    FatalError,
+    ForeignRowsError,
+    MalformedAnswerError,
+    TokenRejectedError,
+)
+from bulkfetch.http.classify import classify_fault
+from bulkfetch.http.tokens import Lease, TokenDesk
+from bulkfetch.http.transport import Answer, Transport
+from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.redact import Redactor
+from bulkfetch.runtime import Runtime
+from bulkfetch.wire.cutter import SliceCutter
+from bulkfetch.wire.decode import Decoded, Decoder, decode_document
+from bulkfetch.wire.envelope import write_get_enrollments
+from bulkfetch.wire.fault import Fault
+from bulkfetch.wire.flatten import Flattener
+
+RowsT = TypeVar("RowsT")
+
+_INLINE_BYTES = 16 * 1024
+_SLICES_AT_ONCE = 4
+_HEADERS = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '"GetEnrollments"'}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything that calls share: where to, with what, and the seam."""
+
+    url: str
+    transport: Transport
+    desk: TokenDesk
+    redactor: Redactor
+    runtime: Runtime
+    flattener: Flattener = field(default_factory=Flattener)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched(Generic[RowsT]):
+    """The whole answer for one rectangle.
+
+    Attributes:
+        rectangle: what was asked for; every row lies in it.
+        rows: the rows of each document that the answer was cut into, in order.
+        count: how many rows there are.
+        anomalies: values that could not be read; secrets are removed from their text.
+        wire_bytes: bytes as received.
+        body_bytes: bytes inflated.
+    """
+
+    rectangle: Rectangle
+    rows: tuple[RowsT, ...]
+    count: int
+    learner_ids: frozenset[str]
+    course_ids: frozenset[str]
+    anomalies: tuple[Anomaly, ...]
+    wire_bytes: int
+    body_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply(Generic[RowsT]):
+    """How one request ended, and whether its connection had served before."""
+
+    result: Fetched[RowsT] | CallError
+    is_reused: bool
+
+
+class Caller(Generic[RowsT]):
+    """Fetches rectangles, one call for each unless a token runs out or an answer needs confirming.
+
+    Raises out of `fetch`: CallError, classified.
+    """
+
+    def __init__(self, service: Service, decoder: Decoder[RowsT], counters: Counters) -> None:
+        self._service = service
+        self._decoder = decoder
+        self._counters = counters
+
+    async def fetch(self, rectangle: Rectangle) -> Fetched[RowsT]:
+        """Fetch all enrollments in a rectangle.
+
+        Raises:
+            CallError: the call failed; its class says what to do.
+        """
+        desk = self._service.desk
+        while True:
+            async with desk.lease() as lease:
+                result = await self._ask_surely(rectangle, lease)
+            if isinstance(result, Fetched):
+                return result
+            if not isinstance(result, TokenRejectedError):
+                raise result
+            await desk.replace(lease, result)
+
+    async def _ask_surely(self, rectangle: Rectangle, lease: Lease) -> Fetched[RowsT] | CallError:
+        reply = await self._ask(rectangle, lease, fresh=False)
+        result = reply.result
+        if reply.is_reused and (
+            (isinstance(result, Fetched) and result.count == 0)
+            or isinstance(result, FatalError)
+            or (isinstance(result, ContentError) and rectangle.pairs == 1)
+        ):
+            self._counters.confirmations += 1
+            result = (await self._ask(rectangle, lease, fresh=True)).result
+        return result
+
+    async def _ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> _Reply[RowsT]:
+        """Send one request and read its answer to the end."""
+        service, counters = self._service, self._counters
+        body = write_get_enrollments(lease.token, rectangle.learners, rectangle.courses)
+        is_reused = False
+        counters.calls += 1
+        counters.in_flight += 1
+        counters.most_in_flight = max(counters.most_in_flight, counters.in_flight)
+        try:
+            async with service.transport.post(service.url, body, _HEADERS, fresh=fresh) as answer:
+                is_reused = answer.is_reused
+                try:
+                    await service.transport.require_ok(answer)
+                    result = await self._read(answer, rectangle, lease)
+                finally:
+                    counters.wire_bytes += answer.wire_bytes
+                    counters.body_bytes += answer.body_bytes
+        except CallError as error:
+            return _Reply(error.with_traceback(None), is_reused)
+        finally:
+            counters.in_flight -= 1
+        return _Reply(result, is_reused)
+
+    async def _read(self, answer: Answer, rectangle: Rectangle, lease: Lease) -> Fetched[RowsT]:
+        """Cut, flatten and verify an answer, slices in parallel, the last one last."""
+        cutter = SliceCutter()
+        parts: list[Decoded[RowsT] | None] = []
+        slots = anyio.Semaphore(_SLICES_AT_ONCE)
+
+        async def decode_slice(index: int, document: bytes) -> None:
+            try:
+                found = await self._decode(document)
+            finally:
+                slots.release()
+            if isinstance(found, Fault):
+                raise MalformedAnswerError("The answer holds a Fault beside records.")
+            self._verify(found, rectangle)
+            parts[index] = found
+
+        try:
+            async with anyio.create_task_group() as group:
+                async for chunk in answer.chunks():
+                    for document in cutter.feed(chunk):
+                        if not parts:
+                            await self._service.desk.serves(lease)
+                        await slots.acquire()
+                        parts.append(None)
+                        group.start_soon(decode_slice, len(parts) - 1, document)
+        except ExceptionGroup as failures:
+            raise first_cause(failures) from None
+        found = await self._decode(cutter.finish())
+        if isinstance(found, Fault):
+            error = classify_fault(found, answer.status, self._service.redactor)
+            if not isinstance(error, TokenRejectedError):
+                await self._service.desk.serves(lease)
+            raise error
+        await self._service.desk.serves(lease)
+        self._verify(found, rectangle)
+        whole = [part for part in parts if part is not None]
+        whole.append(found)
+        redactor = self._service.redactor
+        return Fetched(
+            rectangle=rectangle,
+            rows=tuple(part.rows for part in whole),
+            count=sum(part.count for part in whole),
+            learner_ids=frozenset().union(*(part.learner_ids for part in whole)),
+            course_ids=frozenset().union(*(part.course_ids for part in whole)),
+            anomalies=tuple(
+                Anomaly(anomaly.enrollment_id, anomaly.field, redactor(anomaly.raw))
+                for part in whole
+                for anomaly in part.anomalies
+            ),
+            wire_bytes=answer.wire_bytes,
+            body_bytes=answer.body_bytes,
+        )
+
+    def _verify(self, decoded: Decoded[RowsT], rectangle: Rectangle) -> None:
+        """Check that every row lies in the rectangle asked for.
+
+        Raises:
+            ForeignRowsError: one does not.
+        """
+        for name, asked, got in (
+            ("learner", rectangle.learners, decoded.learner_ids),
+            ("course", rectangle.courses, decoded.course_ids),
+        ):
+            foreign = () if asked is None else got.difference(asked)
+            if foreign:
+                shown = self._service.redactor.show(min(foreign), 80)
+                raise ForeignRowsError(
+                    f"The answer holds rows of {len(foreign)} {name}s that were not asked for "
+                    f"(such as {shown}): the service ignored the filter or mixed up answers."
+                )
+
+    async def _decode(self, document: bytes) -> Decoded[RowsT] | Fault:
+        """Decode a document: a small one here, since a thread's round trip costs more."""
+        flattener, decoder = self._service.flattener, self._decoder
+        if len(document) < _INLINE_BYTES:
+            return decode_document(document, flattener, decoder)
+        return await self._service.runtime.offload(decode_document, document, flattener, decoder)

@@ -1,0 +1,107 @@
+"""What a run has done: the counters while it runs, the record of it when asked."""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from bulkfetch.errors import Anomaly, Conflict, FailedIds
+from bulkfetch.plan.rectangle import Axis, Rectangle
+
+ANOMALIES_KEPT = 1_000
+CONFLICTS_KEPT = 1_000
+
+
+@dataclass(slots=True)
+class Counters:
+    """The mutable numbers of a run; one task at a time changes them."""
+
+    calls: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
+    retries: int = 0
+    splits: int = 0
+    confirmations: int = 0
+    batches: int = 0
+    rows: int = 0
+    wire_bytes: int = 0
+    body_bytes: int = 0
+    pairs_done: int = 0
+    anomaly_count: int = 0
+    anomalies: list[Anomaly] = field(default_factory=list)
+
+    def add_anomalies(self, anomalies: Sequence[Anomaly]) -> None:
+        """Count anomalies, and keep the first thousand."""
+        self.anomaly_count += len(anomalies)
+        self.anomalies += anomalies[: max(0, ANOMALIES_KEPT - len(self.anomalies))]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchReport:
+    """What a fetch did, so far or in the end.
+
+    Attributes:
+        calls: requests sent, retries and confirmations included.
+        retries: attempts after a first that failed.
+        splits: batches asked again in two halves.
+        confirmations: answers asked for again on a fresh connection.
+        rows: rows received, before duplicates are dropped.
+        duplicates: rows dropped because the same row had come before.
+        conflicts: the first thousand pairs of rows with one id and different content.
+        conflict_count: all of them.
+        anomalies: the first thousand values that could not be read.
+        anomaly_count: all of them.
+        confirmed_empty: ids asked for that have no enrollment, of learners and of courses.
+        quarantined: ids that the service rejects.
+        failed: ids that could not be fetched.
+        wire_bytes: bytes of answers as received.
+        body_bytes: bytes of answers, inflated.
+        most_in_flight: the largest number of calls under way at once.
+        duration_s: seconds from the first call to the end.
+        is_complete: whether the fetch came to its end with nothing quarantined or failed.
+    """
+
+    calls: int
+    retries: int
+    splits: int
+    confirmations: int
+    rows: int
+    duplicates: int
+    conflicts: tuple[Conflict, ...]
+    conflict_count: int
+    anomalies: tuple[Anomaly, ...]
+    anomaly_count: int
+    confirmed_empty_learners: int
+    confirmed_empty_courses: int
+    quarantined: tuple[FailedIds, ...]
+    failed: tuple[FailedIds, ...]
+    wire_bytes: int
+    body_bytes: int
+    most_in_flight: int
+    duration_s: float
+    is_complete: bool
+
+
+def count_empty(
+    region: Rectangle, seen: Mapping[Axis, AbstractSet[str]], unfetched: Sequence[FailedIds]
+) -> dict[Axis, int]:
+    """Count the ids asked for that are confirmed to have no enrollment.
+
+    An id is not confirmed if any part of its row or column is unfetched; an entry that does not
+    name ids of a side concerns all of them.
+
+    Args:
+        region: what was asked for.
+        seen: the ids that occur in rows.
+        unfetched: what was quarantined or failed.
+    """
+    counts = {}
+    for axis in Axis:
+        asked = region.side(axis)
+        unsure: set[str] = set()
+        for entry in unfetched:
+            named = entry.learner_ids if axis is Axis.LEARNERS else entry.course_ids
+            unsure.update((asked or ()) if named is None else named)
+        counts[axis] = sum(
+            1 for unit in asked or () if unit not in seen[axis] and unit not in unsure
+        )
+    return counts

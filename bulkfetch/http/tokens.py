@@ -1,0 +1,192 @@
+"""Tokens: a ready one, or one renewed from client id and secret; and the account of their use.
+
+A token lives 30 minutes, cannot be refreshed, only asked for anew, and the service says "expired"
+and "wrong" with the same fault. So a rejected token is renewed, by one worker for all, and the
+call is replayed. What tells a wrong credential from a short life is whether the *new* token ever
+worked: tokens that serve a few calls each are renewed for ever, a renewed token that never served
+is the second failure in a row and fatal. Answers overtake each other, so the judgement waits until
+no other call with the same token is under way.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+
+from bulkfetch.errors import CredentialsError, TokenRejectedError
+from bulkfetch.wire.envelope import require_sendable
+
+_MARGIN_SHARE = 0.1
+_MARGIN_CAP_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class IssuedToken:
+    """A token and its life in seconds, None where it is not known."""
+
+    value: str
+    lifetime_s: float | None = None
+
+
+class TokenSource(Protocol):
+    """Where tokens come from."""
+
+    @property
+    def can_renew(self) -> bool:
+        """Whether another token can be had after the first."""
+
+    async def issue(self) -> IssuedToken:
+        """Get a token.
+
+        Raises:
+            CredentialsError: the credentials are refused.
+            CallError: the token service cannot be used now.
+        """
+
+
+class ReadyToken:
+    """A token that the caller holds, with nothing to renew it.
+
+    Raises:
+        UsageError: the token is empty or holds control characters.
+    """
+
+    @property
+    def can_renew(self) -> bool:
+        """Never: whoever gave it has to give the next."""
+        return False
+
+    def __init__(self, value: str) -> None:
+        require_sendable(value, "The token")
+        self._token = IssuedToken(value)
+
+    async def issue(self) -> IssuedToken:
+        """Return the token."""
+        return self._token
+
+    def __repr__(self) -> str:
+        return "ReadyToken([redacted])"
+
+
+@dataclass(slots=True, repr=False)
+class Lease:
+    """The use of one generation of token by one call."""
+
+    token: str
+    generation: int
+
+
+@dataclass(slots=True)
+class _Generation:
+    number: int
+    token: IssuedToken
+    expires_at: float | None
+    in_flight: int = 0
+    served: bool = False
+    after_rejection: bool = False
+
+
+class TokenDesk:
+    """Hands tokens to workers; renews before expiry and on rejection, once for all of them.
+
+    Args:
+        source: where tokens come from.
+        clock: seconds, monotonic.
+        learn_secret: told every new token before it is used, so that it can be redacted.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        *,
+        clock: Callable[[], float],
+        learn_secret: Callable[[str], None],
+    ) -> None:
+        self._source = source
+        self._clock = clock
+        self._learn_secret = learn_secret
+        self._lock = anyio.Lock()
+        self._settled = anyio.Condition()
+        self._current: _Generation | None = None
+
+    @contextlib.asynccontextmanager
+    async def lease(self) -> AsyncIterator[Lease]:
+        """Hold a token for one call.
+
+        Raises:
+            CredentialsError: credentials are refused.
+            CallError: no token can be had now.
+        """
+        generation = await self._fresh()
+        generation.in_flight += 1
+        try:
+            yield Lease(generation.token.value, generation.number)
+        finally:
+            generation.in_flight -= 1
+            with anyio.CancelScope(shield=True):
+                await self._announce()
+
+    async def serves(self, lease: Lease) -> None:
+        """Note that the service accepted this token."""
+        current = self._current
+        if current is not None and current.number == lease.generation and not current.served:
+            current.served = True
+            await self._announce()
+
+    async def replace(self, rejected: Lease, error: TokenRejectedError) -> None:
+        """See that calls no longer use a rejected token. Call it after the lease has ended.
+
+        Raises:
+            CredentialsError: it cannot be renewed, or a renewed token never worked.
+        """
+        if not self._source.can_renew:
+            message = f"{error} It cannot be renewed: give a valid one."
+            raise CredentialsError(message, status=error.status)
+        generation = self._current
+        if generation is None or generation.number != rejected.generation:
+            return  # renewed meanwhile
+        async with self._settled:
+            while not generation.served and generation.in_flight > 0:
+                await self._settled.wait()
+        if generation.after_rejection and not generation.served:
+            message = f"{error} A renewed token was rejected, too: check client id and secret."
+            raise CredentialsError(message, status=error.status)
+        async with self._lock:
+            if self._current is generation:
+                await self._renew(after_rejection=True)
+
+    async def _announce(self) -> None:
+        async with self._settled:
+            self._settled.notify_all()
+
+    async def _fresh(self) -> _Generation:
+        current = self._current
+        if current is not None and not self._is_due(current):
+            return current
+        async with self._lock:
+            current = self._current
+            if current is None or self._is_due(current):
+                current = await self._renew(after_rejection=False)
+            return current
+
+    def _is_due(self, generation: _Generation) -> bool:
+        return generation.expires_at is not None and self._clock() >= generation.expires_at
+
+    async def _renew(self, *, after_rejection: bool) -> _Generation:
+        asked_at = self._clock()
+        token = await self._source.issue()
+        self._learn_secret(token.value)
+        expires_at = None
+        if token.lifetime_s is not None:
+            margin = min(_MARGIN_CAP_S, token.lifetime_s * _MARGIN_SHARE)
+            expires_at = asked_at + token.lifetime_s - margin
+        previous = self._current
+        self._current = _Generation(
+            number=0 if previous is None else previous.number + 1,
+            token=token,
+            expires_at=expires_at if self._source.can_renew else None,
+            after_rejection=after_rejection,
+        )
+        return self._current

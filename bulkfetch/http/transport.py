@@ -1,0 +1,250 @@
+"""One HTTP call: send a body, get a status and the answer's bytes, inflated and capped.
+
+Redirects are never followed, cookies never kept, the environment's proxies and .netrc never read.
+Time limits cover connecting, silence and the whole call. With the caller's own session the limits
+are the same, but its connector, cookies and TLS settings are the caller's.
+
+Connections are kept alive; an answer knows whether its connection had served another before,
+because a late answer to an earlier request can be delivered as the answer to this one.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import weakref
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from bulkfetch.errors import (
+    CallError,
+    MalformedAnswerError,
+    TooLargeError,
+    UsageError,
+)
+from bulkfetch.http.classify import (
+    classify_exception,
+    classify_fault,
+    classify_status,
+    fault_may_decide,
+)
+from bulkfetch.http.inflate import Inflater
+from bulkfetch.http.retry_after import read_retry_after
+from bulkfetch.redact import Redactor
+from bulkfetch.wire.document import read_fault
+
+_IDENTITY = frozenset({"", "identity"})
+_GZIP = frozenset({"gzip", "x-gzip"})
+_ERROR_BODY_CAP_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one call: seconds, and bytes of the inflated answer."""
+
+    connect_s: float = 15.0
+    read_s: float = 120.0
+    total_s: float = 900.0
+    answer_bytes: int = 1024 * 1024 * 1024
+
+
+class Answer:
+    """The answer to one call, while its connection is open."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        *,
+        limits: Limits,
+        inflates: bool,
+    ) -> None:
+        self._response = response
+        self._limits = limits
+        self._inflates = inflates
+        connection = response.connection
+        self._transport = getattr(response, "transport", connection and connection.transport)
+        self.status = response.status
+        self.is_reused: bool = getattr(response, "is_reused", True)
+        self.wire_bytes = 0
+        self.body_bytes = 0
+
+    def header(self, name: str) -> str | None:
+        """Return a header as sent. Not safe to print."""
+        return self._response.headers.get(name)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body, inflated, in pieces of at most a few hundred kilobytes.
+
+        Raises:
+            MalformedAnswerError: an encoding that was not asked for, or a damaged one.
+            TooLargeError: the byte cap was passed.
+        """
+        encoding = (self.header("Content-Encoding") or "").strip().lower()
+        inflater = None
+        if self._inflates and encoding in _GZIP:
+            inflater = Inflater()
+        elif self._inflates and encoding not in _IDENTITY:
+            raise MalformedAnswerError(
+                "The answer has a Content-Encoding that was not asked for.", status=self.status
+            )
+        async for chunk in self._response.content.iter_any():
+            self.wire_bytes += len(chunk)
+            for piece in (chunk,) if inflater is None else inflater.feed(chunk):
+                self.body_bytes += len(piece)
+                if self.body_bytes > self._limits.answer_bytes:
+                    raise TooLargeError(
+                        f"The answer is larger than {self._limits.answer_bytes:,} bytes.",
+                        status=self.status,
+                    )
+                yield piece
+        if inflater is not None and self.body_bytes + self.wire_bytes > 0:
+            inflater.finish()
+
+    async def read_start(self, cap_bytes: int) -> bytes | None:
+        """Return the whole body, or None if it has more than `cap_bytes`."""
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) > cap_bytes:
+                return None
+        return bytes(body)
+
+    def drop(self) -> None:
+        """Close the connection, so that nothing else is asked on it."""
+        self._response.close()
+        if self._transport is not None:
+            self._transport.close()
+
+
+class Transport:
+    """Sends calls through one session.
+
+    Args:
+        session: aiohttp's session, own or the caller's.
+        fresh_session: the session whose connections are never reused, for confirming; None where
+            the caller's session is used for this, too.
+        limits: time and size.
+        redactor: removes secrets from messages.
+        wall_clock: seconds since 1970, for Retry-After dates.
+        proxy: URL of an explicit proxy.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        fresh_session: aiohttp.ClientSession | None,
+        *,
+        limits: Limits,
+        redactor: Redactor,
+        wall_clock: Callable[[], float],
+        proxy: str | None = None,
+    ) -> None:
+        self._session = session
+        self._fresh_session = fresh_session
+        self._limits = limits
+        self._redactor = redactor
+        self._wall_clock = wall_clock
+        self._proxy = proxy
+        self._timeout = aiohttp.ClientTimeout(
+            total=limits.total_s, sock_connect=limits.connect_s, sock_read=limits.read_s
+        )
+
+    @contextlib.asynccontextmanager
+    async def post(
+        self, url: str, body: bytes, headers: dict[str, str], *, fresh: bool = False
+    ) -> AsyncIterator[Answer]:
+        """Send one POST and hold its answer open.
+
+        `fresh` asks on a connection that has served nothing else.
+
+        Raises:
+            CallError: anything that goes wrong, classified; also out of the body of the `with`.
+        """
+        session = (self._fresh_session if fresh else None) or self._session
+        extra: dict[str, Any] = {"Connection": "close"} if fresh else {}
+        answer = None
+        try:
+            async with session.post(
+                url,
+                data=body,
+                headers={"Accept-Encoding": "gzip", **headers, **extra},
+                allow_redirects=False,
+                raise_for_status=False,
+                timeout=self._timeout,
+                proxy=self._proxy,
+            ) as response:
+                answer = Answer(response, limits=self._limits, inflates=not session.auto_decompress)
+                yield answer
+        except CallError:
+            if answer is not None:
+                answer.drop()
+            raise
+        except (aiohttp.ClientError, OSError, TimeoutError, EOFError, ValueError) as error:
+            if answer is not None:
+                answer.drop()
+            raise classify_exception(error, self._redactor) from None
+
+    async def require_ok(self, answer: Answer) -> None:
+        """Pass an answer with status 200; classify any other by its status and its Fault.
+
+        Raises:
+            CallError: the status is not 200.
+        """
+        location = answer.header("Location")
+        error = classify_status(
+            answer.status,
+            retry_after_s=read_retry_after(answer.header("Retry-After"), now=self._wall_clock()),
+            location=None if location is None else self._redactor.show(location, 120),
+        )
+        if error is None:
+            return
+        if fault_may_decide(answer.status):
+            with contextlib.suppress(CallError, aiohttp.ClientError, OSError):
+                document = await answer.read_start(_ERROR_BODY_CAP_BYTES)
+                fault = None if document is None else read_fault(document)
+                if fault is not None:
+                    error = classify_fault(fault, answer.status, self._redactor)
+        raise error
+
+
+def open_session(
+    *, ca_bundle: Path | None = None, reuse_connections: bool = True
+) -> aiohttp.ClientSession:
+    """Open a session with everything off that could send or keep more than was asked for.
+
+    The number of connections is bounded by the callers, who hold a place for each call.
+
+    Raises:
+        UsageError: the CA bundle cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=None if ca_bundle is None else str(ca_bundle))
+    except (OSError, ssl.SSLError):
+        raise UsageError(f"The CA bundle {ca_bundle} cannot be read as PEM certificates.") from None
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=context, force_close=not reuse_connections),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        response_class=_tracking_response_class(),
+    )
+
+
+def _tracking_response_class() -> type[aiohttp.ClientResponse]:
+    """Make the response class of one session: it notes which connections have served before."""
+    served: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    class TrackedResponse(aiohttp.ClientResponse):
+        is_reused = False
+        transport: asyncio.Transport | None = None
+
+        async def start(self, connection: Any) -> aiohttp.ClientResponse:
+            self.transport = connection.transport
+            self.is_reused = connection.protocol in served
+            served.add(connection.protocol)
+            return await super().start(connection)
+
+    return TrackedResponse
