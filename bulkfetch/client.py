@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import aiohttp
 import anyio
 
-from bulkfetch.dedupe import Deduplicator
+from bulkfetch.dedupe import Deduplicator, keep_packed
 from bulkfetch.engine.call import Caller, Service
 from bulkfetch.engine.outcome import Counters, FetchReport, count_empty
 from bulkfetch.engine.run import Batch, Run, Unfetched
@@ -199,13 +199,19 @@ class Fetch:
             UsageError: pyarrow is not installed.
         """
         pa = import_pyarrow()
-        from bulkfetch.wire.arrow import ArrowDecoder  # noqa: PLC0415 - only with pyarrow
+        from bulkfetch.wire.arrow import (  # noqa: PLC0415 - only with pyarrow
+            ArrowDecoder,
+            pack_batch,
+            unpack_rows,
+        )
 
         async with contextlib.aclosing(self._fetch(ArrowDecoder())) as documents:
             async for document in documents:
                 for batch in document:
                     ids = batch.column(0).to_pylist()
-                    dropped = self._dedupe.admit(ids, functools.partial(_rows_of, batch))
+                    dropped = self._dedupe.admit(
+                        ids, functools.partial(unpack_rows, pack_batch(batch))
+                    )
                     if dropped:
                         gone = set(dropped)
                         batch = batch.filter(  # noqa: PLW2901
@@ -228,9 +234,7 @@ class Fetch:
         """Iterate over the records in lists as they come, for fewer steps than one a record."""
         async with contextlib.aclosing(self._fetch(ObjectDecoder())) as documents:
             async for rows in documents:
-                dropped = self._dedupe.admit(
-                    [row.enrollment_id for row in rows], functools.partial(list, rows)
-                )
+                dropped = self._dedupe.admit([row.enrollment_id for row in rows], keep_packed(rows))
                 if dropped:
                     gone = set(dropped)
                     rows = [  # noqa: PLW2901
@@ -338,7 +342,3 @@ class Fetch:
             self._seen[Axis.LEARNERS] |= batch.fetched.learner_ids
         if self._region.courses is not None:
             self._seen[Axis.COURSES] |= batch.fetched.course_ids
-
-
-def _rows_of(batch: "pa.RecordBatch") -> list[tuple[object, ...]]:
-    return [tuple(row.values()) for row in batch.to_pylist()]

@@ -2,11 +2,13 @@
 
 Disjoint rectangles give disjoint answers, so a duplicate is rare and evidence of something wrong.
 To report both rows of a conflict, every row handed on must be known again, without keeping the
-objects: a batch's rows are packed once (pickled, compressed), and the index maps a hash of each id
-to its batch. A hit is looked up in the packed batch, so that equal hashes of different ids are
-told apart and a conflict is compared value by value.
+objects: a batch is kept as something compact that gives its rows on demand (pickled and compressed
+here, Arrow's own compressed form in the client), and the index maps a hash of each id to its
+batch. A hit is looked up in the batch, so that equal hashes of different ids are told apart and a
+conflict is compared value by value.
 """
 
+import functools
 import pickle
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +28,7 @@ class Deduplicator:
 
     def __init__(self) -> None:
         self._batch_of: dict[int, int] = {}
-        self._packed: list[bytes] = []
+        self._batches: list[Callable[[], Sequence[Row]]] = []
         self._same_hash: dict[str, Row] = {}  # ids whose hash another id has
         self._unpacked: tuple[int, dict[str, Row]] = (-1, {})
         self.duplicates = 0
@@ -38,14 +40,15 @@ class Deduplicator:
 
         Args:
             ids: the enrollment ids, in the order of the rows.
-            rows: gives the rows as tuples in the order of the record's fields.
+            rows: gives the rows as tuples in the order of the record's fields. It is kept, and
+                seldom called, so it should hold little: see `keep_packed`.
         """
-        number = len(self._packed)
+        number = len(self._batches)
+        self._batches.append(rows)
         hashes = [hash(enrollment_id) for enrollment_id in ids]
         seen = self._batch_of
         if len(set(hashes)) == len(hashes) and seen.keys().isdisjoint(hashes):
             seen.update(dict.fromkeys(hashes, number))
-            self._packed.append(_pack(rows()))
             return []
         return self._admit_one_by_one(ids, hashes, rows(), number)
 
@@ -67,7 +70,6 @@ class Deduplicator:
                 self._same_hash[enrollment_id] = row
             else:
                 self._batch_of[hashed] = number
-        self._packed.append(_pack(list(own.values())))
         return dropped
 
     def _find(self, enrollment_id: str, hashed: int, current: int) -> Row | None:
@@ -78,7 +80,9 @@ class Deduplicator:
         if number is None or number == current:
             return None
         if self._unpacked[0] != number:
-            self._unpacked = (number, {row[0]: row for row in _unpack(self._packed[number])})
+            # Of equal ids in one batch the first was handed on.
+            rows = {row[0]: row for row in reversed(self._batches[number]())}
+            self._unpacked = (number, rows)
         return self._unpacked[1].get(enrollment_id)
 
     def _report(self, enrollment_id: str, kept: Row, dropped: Row) -> None:
@@ -94,8 +98,10 @@ def _named(row: Row) -> Mapping[str, object]:
     return dict(zip(FIELD_NAMES, row, strict=True))
 
 
-def _pack(rows: Sequence[Row]) -> bytes:
-    return zlib.compress(pickle.dumps([tuple(row) for row in rows], protocol=5), _FAST)
+def keep_packed(rows: Sequence[Row]) -> Callable[[], Sequence[Row]]:
+    """Return a function that gives these rows, and holds them in 80 bytes each or less."""
+    packed = zlib.compress(pickle.dumps([tuple(row) for row in rows], protocol=5), _FAST)
+    return functools.partial(_unpack, packed)
 
 
 def _unpack(packed: bytes) -> Sequence[Row]:

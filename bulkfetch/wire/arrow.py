@@ -103,3 +103,18 @@ class ArrowDecoder:
             course_ids=frozenset(columns[_COURSE_ID].unique().to_pylist()),
             anomalies=tuple(anomalies),
         )
+
+
+def pack_batch(batch: pa.RecordBatch) -> bytes:
+    """Serialize a record batch compactly, with its schema."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def unpack_rows(packed: bytes) -> list[tuple[Any, ...]]:
+    """Return the rows of a packed batch as tuples in the order of the record's fields."""
+    table = pa.ipc.open_stream(packed).read_all()
+    return [tuple(row.values()) for row in table.to_pylist()]
