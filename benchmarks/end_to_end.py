@@ -47,7 +47,6 @@ async def fetch(path: str, url: str, learners: list[str], batch: int) -> int:
 async def export(url: str, learners: list[str], options: Any) -> int:
     """Export to a Parquet file, journal and publication included."""
     from bulkfetch.export.formats import OutputFormat  # noqa: PLC0415
-
     from bulkfetch.export.job import ExportJob, ExportSettings  # noqa: PLC0415
     from bulkfetch.inputs import make_region  # noqa: PLC0415
     from bulkfetch.service import Credentials  # noqa: PLC0415

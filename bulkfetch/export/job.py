@@ -1,0 +1,330 @@
+"""One durable export: journal, fetch what it lacks, publish, report.
+
+The journal is the truth: each finished batch is committed in one transaction before it counts, by
+one writer at a time, shielded from cancellation so that a batch is in it whole or not at all. What
+it holds is subtracted from the region, whatever batch size the run before it had. The output is
+published from the journal alone, so that it is the same whatever happened on the way.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import anyio
+import pyarrow as pa
+
+from bulkfetch.engine.call import Caller
+from bulkfetch.engine.outcome import ANOMALIES_KEPT, Counters, count_empty
+from bulkfetch.engine.run import Batch, Run, Unfetched
+from bulkfetch.errors import Conflict, FailedIds, IncompleteError
+from bulkfetch.export.atomic import check_target
+from bulkfetch.export.formats import OutputFormat
+from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
+from bulkfetch.export.publish import Published, publish, returned_ids
+from bulkfetch.options import Options
+from bulkfetch.plan.rectangle import Axis, Rectangle, subtract
+from bulkfetch.runtime import Runtime
+from bulkfetch.service import Credentials, open_service
+from bulkfetch.wire.arrow import ArrowDecoder
+
+ResultT = TypeVar("ResultT")
+
+OPERATION = "getEnrollments"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """What to export, from where, to where.
+
+    Attributes:
+        base_url: the service.
+        credentials: a token, or what to get tokens with.
+        region: the ids asked for.
+        target: the output file; None for standard output.
+        format: of the output.
+        journal: the journal's file.
+        options: batch size, workers, limits, retries.
+        restart: discard an existing journal.
+        csv_raw: leave cells of a CSV as they are, also those that a spreadsheet would run.
+        partial: if the export ends incomplete, publish what there is beside the output.
+    """
+
+    base_url: str
+    credentials: Credentials
+    region: Rectangle
+    target: Path | None
+    format: OutputFormat
+    journal: Path
+    options: Options = Options()  # noqa: RUF009 - frozen
+    restart: bool = False
+    csv_raw: bool = False
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an export stands. `phase` is opening, fetching, publishing or done."""
+
+    phase: str
+    ids_done: int
+    ids_total: int
+    rows: int
+    calls: int
+    in_flight: int
+    retries: int
+    resumed_rows: int
+
+
+class ExportJob:
+    """Runs one export. Cancelling `run` leaves a journal that the next run goes on from.
+
+    Args:
+        settings: what to do.
+        runtime: the seam.
+        stdout: where a target of None is written.
+    """
+
+    def __init__(
+        self,
+        settings: ExportSettings,
+        *,
+        runtime: Runtime | None = None,
+        stdout: BinaryIO | None = None,
+    ) -> None:
+        self._settings = settings
+        self._runtime = runtime or Runtime()
+        self._stdout = stdout
+        self._counters = Counters()
+        self._writer = anyio.CapacityLimiter(1)
+        self._stopping = threading.Event()
+        self._phase = "opening"
+        self._started_at = self._runtime.wall_clock()
+        self._ended_at: float | None = None
+        self._resumed_rows = 0
+        self._pairs_before = 0
+        self._unfetched = Unfetched((), ())
+        self._published: Published | None = None
+        self._published_to: Path | None = None
+        self._empty: Mapping[Axis, int] = dict.fromkeys(Axis, 0)
+
+    async def run(self) -> None:
+        """Fetch what the journal lacks and publish. Returning means complete and published.
+
+        Raises:
+            IncompleteError: ids were quarantined or failed; the journal holds the rest.
+            CredentialsError, EndpointError: no call can succeed.
+            JournalError: the journal is locked, damaged, or of other inputs.
+            SinkError: the output cannot be written.
+            UsageError: the settings cannot be used.
+        """
+        settings = self._settings
+        if settings.target is not None:
+            await self._offload(check_target, settings.target)
+        identity = JournalIdentity(OPERATION, settings.base_url, settings.region)
+        journal = await self._offload(
+            functools.partial(
+                Journal.open,
+                settings.journal,
+                identity,
+                now=self._runtime.wall_clock(),
+                restart=settings.restart,
+            )
+        )
+        try:
+            await self._fetch(journal)
+            await self._finish(journal)
+        finally:
+            self._ended_at = self._runtime.wall_clock()
+            with anyio.CancelScope(shield=True):
+                await self._offload(journal.close)
+        self._phase = "done"
+
+    async def _fetch(self, journal: Journal) -> None:
+        """Fetch the part of the region that the journal does not hold."""
+        settings = self._settings
+        finished = await self._offload(journal.finished)
+        missing = subtract(settings.region, finished)
+        self._pairs_before = settings.region.pairs - sum(rest.pairs for rest in missing)
+        self._resumed_rows = (await self._offload(journal.totals)).rows
+        if not missing:
+            return
+        self._phase = "fetching"
+
+        async def commit(batch: Batch[list[pa.RecordBatch]]) -> None:
+            with anyio.CancelScope(shield=True):
+                await self._offload(journal.commit, _finished(batch))
+
+        async with open_service(
+            settings.base_url, settings.credentials, settings.options, self._runtime
+        ) as service:
+            self._unfetched = await Run(
+                Caller(service, ArrowDecoder(), self._counters),
+                commit,
+                workers=settings.options.workers,
+                policy=settings.options.retry,
+                runtime=self._runtime,
+                counters=self._counters,
+            ).execute(missing, batch_size=settings.options.batch_size)
+        now = self._runtime.wall_clock()
+        await self._offload(
+            journal.set_unfetched, self._unfetched.quarantined, self._unfetched.failed, now
+        )
+
+    async def _finish(self, journal: Journal) -> None:
+        """Publish if complete; else the rest beside the output if that was asked for."""
+        settings, unfetched = self._settings, self._unfetched
+        self._phase = "publishing"
+        learners, courses = await self._offload(returned_ids, journal)
+        self._empty = count_empty(
+            settings.region,
+            {Axis.LEARNERS: learners, Axis.COURSES: courses},
+            (*unfetched.quarantined, *unfetched.failed),
+        )
+        is_complete = not unfetched.quarantined and not unfetched.failed
+        target = settings.target
+        if not is_complete and target is not None:
+            target = target.with_name(f"{target.stem}.partial{target.suffix}")
+        if is_complete or settings.partial:
+            self._published = await self._publish(journal, target)
+            self._published_to = target
+        if not is_complete:
+            self._ended_at = self._runtime.wall_clock()
+            await self._offload(journal.set_report, self.report())
+            raise IncompleteError(unfetched.quarantined, unfetched.failed)
+        self._ended_at = self._runtime.wall_clock()
+        self._phase = "done"
+        await self._offload(journal.set_report, self.report())
+
+    async def _publish(self, journal: Journal, target: Path | None) -> Published:
+        sink = self._stdout if target is None else target
+        assert sink is not None
+
+        def work() -> Published:
+            return publish(
+                journal,
+                sink,
+                self._settings.format,
+                csv_raw=self._settings.csv_raw,
+                should_stop=self._stopping.is_set,
+            )
+
+        return await self._offload(work)
+
+    def progress(self) -> Progress:
+        """Say where the export stands; call it in the event loop that runs it."""
+        region, counters = self._settings.region, self._counters
+        axis = Axis.COURSES if region.learners is None else Axis.LEARNERS
+        ids = region.width(axis)
+        done = self._pairs_before + counters.pairs_done
+        return Progress(
+            phase=self._phase,
+            ids_done=done * ids // region.pairs,
+            ids_total=ids,
+            rows=self._resumed_rows + counters.rows,
+            calls=counters.calls,
+            in_flight=counters.in_flight,
+            retries=counters.retries,
+            resumed_rows=self._resumed_rows,
+        )
+
+    def report(self) -> dict[str, object]:
+        """Return the report, ready for JSON: so far, or of the whole export when it has ended."""
+        counters, published = self._counters, self._published
+        region, unfetched = self._settings.region, self._unfetched
+        ended_at = self._ended_at or self._runtime.wall_clock()
+        duration_s = max(0.0, ended_at - self._started_at)
+        total_rows = self._resumed_rows + counters.rows
+        return {
+            "complete": self._phase == "done",
+            "rows": total_rows if published is None else published.rows,
+            "rows_fetched": counters.rows,
+            "rows_resumed": self._resumed_rows,
+            "calls": counters.calls,
+            "retries": counters.retries,
+            "splits": counters.splits,
+            "confirmations": counters.confirmations,
+            "most_in_flight": counters.most_in_flight,
+            "duplicates": 0 if published is None else published.duplicates,
+            "conflict_count": 0 if published is None else published.conflict_count,
+            "conflicts": [] if published is None else [_conflict(c) for c in published.conflicts],
+            "anomaly_count": counters.anomaly_count,
+            "anomalies": [
+                {"enrollment_id": a.enrollment_id, "field": a.field, "raw": a.raw}
+                for a in counters.anomalies[:ANOMALIES_KEPT]
+            ],
+            "ids_asked": {
+                axis.value: None if region.side(axis) is None else region.width(axis)
+                for axis in Axis
+            },
+            "confirmed_empty": {axis.value: self._empty[axis] for axis in Axis},
+            "quarantined": [_unfetched(entry) for entry in unfetched.quarantined],
+            "failed": [_unfetched(entry) for entry in unfetched.failed],
+            "wire_bytes": counters.wire_bytes,
+            "body_bytes": counters.body_bytes,
+            "started_at": _iso(self._started_at),
+            "ended_at": _iso(ended_at),
+            "duration_s": round(duration_s, 3),
+            "rows_per_s": round(counters.rows / duration_s) if duration_s else 0,
+            "output": None if self._published_to is None else str(self._published_to),
+            "journal": str(self._settings.journal),
+        }
+
+    def stop(self) -> None:
+        """Tell a publication under way to give up: a thread cannot be cancelled.
+
+        Call it before cancelling the task of `run`.
+        """
+        self._stopping.set()
+
+    async def _offload(self, function: Callable[..., ResultT], *args: object) -> ResultT:
+        """Run a function of the journal away from the loop, one at a time."""
+        async with self._writer:
+            return await self._runtime.offload(function, *args)
+
+
+def _finished(batch: Batch[list[pa.RecordBatch]]) -> FinishedBatch:
+    fetched = batch.fetched
+    return FinishedBatch(
+        rectangle=fetched.rectangle,
+        batches=[record_batch for rows in fetched.rows for record_batch in rows],
+        rows=fetched.count,
+        surplus=0,
+        attempts=batch.attempts,
+        started_at=batch.started_at,
+        ended_at=batch.ended_at,
+        wire_bytes=fetched.wire_bytes,
+        body_bytes=fetched.body_bytes,
+        anomalies=fetched.anomalies,
+    )
+
+
+def _unfetched(entry: FailedIds) -> dict[str, object]:
+    return {
+        "learner_ids": entry.learner_ids,
+        "course_ids": entry.course_ids,
+        "cause": entry.cause,
+        "attempts": entry.attempts,
+    }
+
+
+def _conflict(conflict: Conflict) -> dict[str, object]:
+    return {
+        "enrollment_id": conflict.enrollment_id,
+        "kept": _plain(conflict.kept),
+        "dropped": _plain(conflict.dropped),
+    }
+
+
+def _plain(row: Mapping[str, object]) -> dict[str, Any]:
+    """Make a row's dates and times text."""
+    return {
+        name: value.isoformat() if isinstance(value, date) else value for name, value in row.items()
+    }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

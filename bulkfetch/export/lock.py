@@ -1,0 +1,43 @@
+"""One run at a time: an advisory lock on a file beside the journal.
+
+The lock is the kernel's and ends with the process, so a lock file left behind is no obstacle. It is
+a file of its own because SQLite's own locks would be released when any descriptor of the journal
+is closed.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from bulkfetch.errors import JournalError, SinkError
+
+
+class JournalLockedError(JournalError):
+    """Another run uses the journal."""
+
+
+class JournalLock:
+    """The lock of one journal, held from construction until `release`.
+
+    Raises:
+        JournalLockedError: another process holds it.
+        SinkError: the lock file cannot be made.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        path = journal.with_name(journal.name + ".lock")
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SinkError(f"The lock file {path} cannot be opened: {error.strerror}.") from None
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._descriptor)
+            raise JournalLockedError(
+                f"Another run is using the journal {journal}. Wait for it, or stop it."
+            ) from None
+
+    def release(self) -> None:
+        """Let the next run have the journal."""
+        os.close(self._descriptor)
