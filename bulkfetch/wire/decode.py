@@ -96,6 +96,9 @@ class ObjectDecoder:
             if field.required:
                 typed.append(texts)
                 continue
+            if field.type is FieldType.TEXT:
+                typed.append([text or None for text in texts])
+                continue
             table = _Table(READERS[field.type])
             values = [table[text] for text in texts]
             if table.unreadable:

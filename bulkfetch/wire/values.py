@@ -17,6 +17,8 @@ _OFFSET = r"(Z|[+-]\d\d:?\d\d)?"
 _TIMESTAMP = re.compile(
     rf"{_DATE}(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?)?{_OFFSET}", re.ASCII | re.IGNORECASE
 )
+_PLAIN_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_PLAIN_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\+00:00|Z)", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
 
@@ -27,6 +29,8 @@ def read_date(text: str) -> date:
     Raises:
         ValueError: it is neither, or no day of the calendar.
     """
+    if _PLAIN_DATE.fullmatch(text):
+        return date.fromisoformat(text)
     match = _match(_TIMESTAMP, text)
     if match[4]:
         read_timestamp(text)  # the rest must make sense too
@@ -39,6 +43,8 @@ def read_timestamp(text: str) -> datetime:
     Raises:
         ValueError: it is neither, or no time of the calendar.
     """
+    if _PLAIN_TIMESTAMP.fullmatch(text):
+        return datetime.fromisoformat(text)
     match = _match(_TIMESTAMP, text)
     year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
     offset = match[7]
