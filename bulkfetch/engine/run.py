@@ -112,7 +112,7 @@ class Run(Generic[RowsT]):
         self._suspected: set[Rectangle] = set()
         self._concurrency = Concurrency(workers)
         self._gate = RetryAfterGate(runtime)
-        self._quarantined: list[FailedIds] = []
+        self._quarantined: dict[Rectangle, FailedIds] = {}
         self._failed: list[FailedIds] = []
         self._open: dict[Rectangle, _Attempts] = {}
         self._outage: str | None = None
@@ -144,7 +144,7 @@ class Run(Generic[RowsT]):
                 self._failed.append(
                     _name(rectangle, self._outage, 0 if attempts is None else attempts.made)
                 )
-        return Unfetched(tuple(self._quarantined), tuple(self._failed))
+        return Unfetched(tuple(self._quarantined.values()), tuple(self._failed))
 
     async def _work(self) -> None:
         """Take batches until there are none left and none open that could give some back."""
@@ -262,7 +262,8 @@ class Run(Generic[RowsT]):
             self._frontier.exclude(verdict.axis, culprit.side(verdict.axis) or ())
             other = Axis.COURSES if verdict.axis is Axis.LEARNERS else Axis.LEARNERS
             culprit = culprit.replace(other, None)
-        self._quarantined.append(_name(culprit, str(error), made))
+        # Batches that were open at the time may accuse the same id again.
+        self._quarantined.setdefault(culprit, _name(culprit, str(error), made))
         if self._counters.batches == 0 and len(self._quarantined) >= _HOPELESS_QUARANTINES:
             self._stop(f"not fetched, because every call was rejected. The last error: {error}")
 
