@@ -135,15 +135,11 @@ class IncompleteError(BulkfetchError):
         self.quarantined = tuple(quarantined)
         self.failed = tuple(failed)
         parts = [
-            f"{len(some)} {what} (first: {some[0]})"
+            f"{len(some):,} {what} (first: {some[0]})"
             for what, some in (("quarantined", self.quarantined), ("failed", self.failed))
             if some
         ]
-        super().__init__(
-            "Not every enrollment asked for was fetched; parts "
-            + " and ".join(parts)
-            + ". Ask again for just these ids once the cause is mended."
-        )
+        super().__init__("Not everything that was asked for was fetched: " + "; ".join(parts))
 
 
 class LocalError(BulkfetchError):

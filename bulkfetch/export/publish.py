@@ -195,7 +195,10 @@ def _guard(
 
 
 def _naive(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Take the time zone off the time stamps: all are UTC, and DuckDB would apply its own."""
+    """Take the time zone off the time stamps: all are UTC, and DuckDB would apply its own.
+
+    Microseconds hold any year; DuckDB's seconds turn into nanoseconds, which end in 2262.
+    """
     schema = _naive_schema()
     for batch in batches:
         yield batch.cast(schema)
@@ -204,7 +207,7 @@ def _naive(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _naive_schema() -> pa.Schema:
     return pa.schema(
         [
-            pa.field(field.name, pa.timestamp("s")) if pa.types.is_timestamp(field.type) else field
+            pa.field(field.name, pa.timestamp("us")) if pa.types.is_timestamp(field.type) else field
             for field in arrow_schema()
         ]
     )
@@ -251,8 +254,7 @@ def _expression(output_format: OutputFormat, *, csv_raw: bool) -> Iterator[str]:
     for field in FIELDS:
         if field.type is FieldType.TIMESTAMP:
             if output_format is OutputFormat.PARQUET:
-                # Microseconds, which hold any year; seconds would be written as nanoseconds.
-                yield f"{field.name}::TIMESTAMP AT TIME ZONE 'UTC' AS {field.name}"
+                yield f"{field.name} AT TIME ZONE 'UTC' AS {field.name}"
             else:
                 yield f"strftime({field.name}, '%Y-%m-%dT%H:%M:%SZ') AS {field.name}"
         elif field.type is FieldType.TEXT and output_format is OutputFormat.CSV and not csv_raw:

@@ -1,0 +1,241 @@
+import dataclasses
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bulkfetch.errors import Anomaly, FailedIds, JournalError, LocalError
+from bulkfetch.export.journal import (
+    ChangedInputsError,
+    DamagedJournalError,
+    FinishedBatch,
+    Journal,
+    JournalIdentity,
+)
+from bulkfetch.export.lock import JournalLockedError
+from bulkfetch.inputs import make_region
+from bulkfetch.plan.rectangle import split
+from bulkfetch.record import Enrollment
+
+Enrollments = Callable[[int], list[Enrollment]]
+Finished = Callable[..., FinishedBatch]
+
+
+def rows_of(journal: Journal) -> list[Enrollment]:
+    return [
+        Enrollment(*row.values()) for batch in journal.record_batches() for row in batch.to_pylist()
+    ]
+
+
+def test_what_was_committed_is_there_after_reopening(
+    tmp_path: Path, identity: JournalIdentity, enrollments: Enrollments, finished: Finished
+) -> None:
+    rows = enrollments(50)
+    left, right = split(identity.region)
+    journal = Journal.open(tmp_path / "j", identity, now=0.0)
+    journal.commit(finished(rows[:30], left))
+    journal.commit(finished([], right))
+    journal.close()
+    journal = Journal.open(tmp_path / "j", identity, now=9.0)
+    assert journal.finished() == [left, right]
+    assert rows_of(journal) == rows[:30]
+    totals = journal.totals()
+    assert (totals.batches, totals.rows, totals.attempts) == (2, 30, 2)
+    journal.close()
+
+
+def test_anomalies_reports_and_unfetched_ids_are_kept(
+    journal: Journal, enrollments: Enrollments, finished: Finished
+) -> None:
+    odd = Anomaly("e1", "due_date", "someday")
+    journal.commit(dataclasses.replace(finished(enrollments(1)), anomalies=(odd,)))
+    journal.set_unfetched([FailedIds(("a",), None, "rejected", 3)], [], 5.0)
+    journal.set_report({"rows": 1})
+    assert journal.anomalies(10) == [odd]
+    assert journal.report() == {"rows": 1}
+
+
+def test_everything_is_readable_by_its_owner_alone_whatever_the_umask(
+    tmp_path: Path, identity: JournalIdentity, enrollments: Enrollments, finished: Finished
+) -> None:
+    before = os.umask(0)
+    try:
+        journal = Journal.open(tmp_path / "j", identity, now=0.0)
+        journal.commit(finished(enrollments(5)))
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        journal.close()
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("j", "j-wal", "j-shm", "j.lock"), 0o600)
+
+
+def test_one_run_at_a_time(tmp_path: Path, identity: JournalIdentity) -> None:
+    journal = Journal.open(tmp_path / "j", identity, now=0.0)
+    with pytest.raises(JournalLockedError, match="Another run"):
+        Journal.open(tmp_path / "j", identity, now=0.0)
+    with pytest.raises(JournalLockedError):
+        Journal.open(tmp_path / "j", identity, now=0.0, restart=True)
+    journal.close()
+    Journal.open(tmp_path / "j", identity, now=0.0).close()
+
+
+def test_a_stale_lock_file_is_no_obstacle(tmp_path: Path, identity: JournalIdentity) -> None:
+    (tmp_path / "j.lock").write_text("")
+    Journal.open(tmp_path / "j", identity, now=0.0).close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"endpoint": "https://other.org"}, "endpoint"),
+        ({"operation": "listEnrollments"}, "operation"),
+        ({"region": make_region(["x"], ["course-0"])}, "of 100 learners, 100 are gone and 1 are"),
+        ({"region": make_region(None, ["course-0"])}, "list of learners was given"),
+    ],
+    ids=["endpoint", "operation", "other ids", "no learners"],
+)
+def test_changed_inputs_are_refused_and_named(
+    tmp_path: Path, identity: JournalIdentity, changed: dict[str, object], what: str
+) -> None:
+    Journal.open(tmp_path / "j", identity, now=0.0).close()
+    before = (tmp_path / "j").read_bytes()
+    other = dataclasses.replace(identity, **changed)  # type: ignore[arg-type]
+    with pytest.raises(ChangedInputsError, match=what):
+        Journal.open(tmp_path / "j", other, now=0.0)
+    assert (tmp_path / "j").read_bytes() == before
+    Journal.open(tmp_path / "j", other, now=0.0, restart=True).close()
+
+
+def _foreign(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE people (name TEXT)")
+    connection.commit()
+    connection.close()
+
+
+def _newer(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def _not_sqlite(path: Path) -> None:
+    path.write_bytes(b"enrollment_id,course_id\n")
+
+
+@pytest.mark.parametrize("harm", [_foreign, _newer, _truncated, _not_sqlite])
+def test_foreign_newer_and_damaged_files_are_refused_and_left_alone(
+    tmp_path: Path, identity: JournalIdentity, harm: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "j"
+    if harm is not _foreign:
+        Journal.open(path, identity, now=0.0).close()
+    harm(path)
+    before = path.read_bytes()
+    with pytest.raises(DamagedJournalError):
+        Journal.open(path, identity, now=0.0)
+    assert path.read_bytes()[100:] == before[100:]  # the header may say WAL now
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(position=st.integers(0, 10**9), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_noticed_or_harmless(
+    tmp_path_factory: pytest.TempPathFactory, position: int, bit: int
+) -> None:
+    path = tmp_path_factory.mktemp("flip") / "j"
+    identity = JournalIdentity("getEnrollments", "https://example.org", make_region(["a"], ["b"]))
+    rows = [Enrollment(f"e{number}", "b", "a") for number in range(300)]
+    journal = Journal.open(path, identity, now=0.0)
+    journal.commit(_batch(rows, identity))
+    journal.close()
+    data = bytearray(path.read_bytes())
+    data[position % len(data)] ^= 1 << bit
+    path.write_bytes(data)
+    try:
+        journal = Journal.open(path, identity, now=0.0)
+    except LocalError:
+        return
+    try:
+        finished = journal.finished()
+        found = rows_of(journal)
+    except LocalError:
+        return
+    finally:
+        journal.close()
+    assert (finished, found) in [([identity.region], rows), ([], [])]
+
+
+def _batch(rows: list[Enrollment], identity: JournalIdentity) -> FinishedBatch:
+    import pyarrow as pa  # noqa: PLC0415
+
+    from bulkfetch.record import arrow_schema  # noqa: PLC0415
+
+    batch = pa.RecordBatch.from_pylist([row._asdict() for row in rows], arrow_schema())
+    return FinishedBatch(identity.region, [batch], len(rows), 0, 1, 0.0, 0.0, 0, 0, ())
+
+
+def test_a_power_cut_loses_no_acknowledged_batch(
+    tmp_path: Path, identity: JournalIdentity, enrollments: Enrollments, finished: Finished
+) -> None:
+    """Copies of database and log after each commit open with all that was committed by then."""
+    rows = enrollments(40)
+    journal = Journal.open(tmp_path / "j", identity, now=0.0)
+    for cut in range(4):
+        journal.commit(finished(rows[cut * 10 : cut * 10 + 10]))
+        copy = tmp_path / f"copy{cut}"
+        copy.mkdir()
+        for name in ("j", "j-wal"):
+            shutil.copy(tmp_path / name, copy / name)
+        reopened = Journal.open(copy / "j", identity, now=0.0)
+        assert rows_of(reopened) == rows[: cut * 10 + 10]
+        reopened.close()
+    journal.close()
+
+
+def test_a_killed_process_leaves_every_acknowledged_batch(
+    tmp_path: Path, identity: JournalIdentity
+) -> None:
+    script = f"""
+import os, sys
+from bulkfetch.export.journal import *
+from bulkfetch.inputs import make_region
+region = make_region({identity.region.learners!r}, {identity.region.courses!r})
+journal = Journal.open(__import__("pathlib").Path({str(tmp_path / "j")!r}),
+                       JournalIdentity("getEnrollments", "https://example.org", region), now=0.0)
+for number in range(100):
+    journal.commit(FinishedBatch(region, [], 0, 0, 1, 0.0, 0.0, 0, 0, ()))
+    print(number, flush=True)
+    if number == 41:
+        os.kill(os.getpid(), 9)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert result.returncode == -9
+    journal = Journal.open(tmp_path / "j", identity, now=0.0)
+    assert len(journal.finished()) == len(result.stdout.split()) == 42
+    journal.close()
+
+
+def test_a_file_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, identity: JournalIdentity
+) -> None:
+    with pytest.raises(LocalError, match="No such file or directory"):
+        Journal.open(tmp_path / "missing" / "j", identity, now=0.0)
+
+
+def test_an_empty_file_is_a_new_journal(tmp_path: Path, identity: JournalIdentity) -> None:
+    (tmp_path / "j").touch()
+    journal = Journal.open(tmp_path / "j", identity, now=0.0)
+    assert journal.finished() == []
+    journal.close()
+    assert issubclass(DamagedJournalError, JournalError)
