@@ -1,0 +1,267 @@
+"""The commands and their options. What they need is imported when they run."""
+
+import sys
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="bulkfetch",
+    help="Every enrollment of an iSpring Learn account: fast, once, with proof that nothing is "
+    "missing.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Tracebacks with local variables would show secrets.
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class LogFormat(StrEnum):
+    """How standard error is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Only warnings and errors on stderr.")]
+LogFormatOption = Annotated[
+    LogFormat, typer.Option("--log-format", help="Sentences, or one JSON object a line.")
+]
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(version("bulkfetch"))
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Every enrollment of an iSpring Learn account."""
+
+
+@app.command()
+def export(
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write (.csv, .jsonl, .parquet); - is CSV on standard output.",
+        ),
+    ],
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="The service, https://…; or BULKFETCH_URL."),
+    ] = None,
+    learners: Annotated[
+        str | None,
+        typer.Option(
+            "--learners",
+            help="Learner ids: text, CSV, JSONL or Parquet, FILE or FILE:COLUMN; - is stdin.",
+        ),
+    ] = None,
+    courses: Annotated[str | None, typer.Option("--courses", help="Course ids, likewise.")] = None,
+    whole_account: Annotated[
+        bool,
+        typer.Option("--whole-account", help="Ask with no filter at all, in a single call."),
+    ] = False,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            help="File with the token; - is stdin. Or BULKFETCH_TOKEN, or BULKFETCH_CLIENT_ID "
+            "with BULKFETCH_CLIENT_SECRET, with which tokens are renewed.",
+        ),
+    ] = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option("--format", help="csv, jsonl or parquet, if the name does not say it."),
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            "--journal",
+            help="Where progress is kept; OUTPUT.bulkfetch if not given. With -o - and no "
+            "journal nothing is kept.",
+        ),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard the journal and fetch anew.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Ids a call.")] = 100,
+    workers: Annotated[int, typer.Option("--workers", help="Most calls in flight.")] = 10,
+    attempts: Annotated[int, typer.Option("--attempts", help="Most attempts of a batch.")] = 6,
+    connect_timeout: Annotated[
+        float, typer.Option("--connect-timeout", help="Seconds to connect.")
+    ] = 15.0,
+    read_timeout: Annotated[
+        float, typer.Option("--read-timeout", help="Seconds of silence.")
+    ] = 120.0,
+    total_timeout: Annotated[
+        float, typer.Option("--total-timeout", help="Seconds for a whole call.")
+    ] = 900.0,
+    max_answer_bytes: Annotated[
+        int, typer.Option("--max-answer-bytes", help="Most bytes of one answer, inflated.")
+    ] = 1024 * 1024 * 1024,
+    proxy: Annotated[
+        str | None,
+        typer.Option("--proxy", help="URL of a proxy; the environment's are not used."),
+    ] = None,
+    ca_bundle: Annotated[
+        Path | None,
+        typer.Option("--ca-bundle", help="PEM file of certificate authorities to trust."),
+    ] = None,
+    soap_path: Annotated[
+        str, typer.Option("--soap-path", help="Where SOAP calls go, below the URL.")
+    ] = "/api/v2/soap/2.0",
+    token_path: Annotated[
+        str, typer.Option("--token-path", help="Where tokens are asked for, below the URL.")
+    ] = "/api/v3/token",
+    csv_raw: Annotated[
+        bool,
+        typer.Option("--csv-raw", help="Leave CSV cells as they are, formulas too."),
+    ] = False,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial", help="If incomplete, write what was fetched to NAME.partial.SUFFIX."
+        ),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write the report there as JSON.")
+    ] = None,
+    quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Fetch every enrollment of the given ids into a file; the same command again resumes."""
+    from bulkfetch.cli.console import Console  # noqa: PLC0415
+    from bulkfetch.cli.export import ExportArguments  # noqa: PLC0415
+    from bulkfetch.cli.export import export as run_export  # noqa: PLC0415
+    from bulkfetch.http.transport import Limits  # noqa: PLC0415
+    from bulkfetch.options import Options  # noqa: PLC0415
+    from bulkfetch.pace.retry import RetryPolicy  # noqa: PLC0415
+
+    def make_options() -> Options:
+        return Options(
+            batch_size=batch_size,
+            workers=workers,
+            limits=Limits(connect_timeout, read_timeout, total_timeout, max_answer_bytes),
+            retry=RetryPolicy(attempts=attempts),
+            proxy=proxy,
+            ca_bundle=ca_bundle,
+            soap_path=soap_path,
+            token_path=token_path,
+        )
+
+    run_export(
+        ExportArguments(
+            url=url,
+            learners=learners,
+            courses=courses,
+            whole_account=whole_account,
+            output=output,
+            format=output_format,
+            journal=journal,
+            token_file=token_file,
+            restart=restart,
+            partial=partial,
+            csv_raw=csv_raw,
+            report=report,
+        ),
+        make_options,
+        Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+    )
+
+
+@app.command()
+def simulate(
+    learners: Annotated[int, typer.Option("--learners", help="How many learners.")] = 50_000,
+    courses: Annotated[int, typer.Option("--courses", help="How many courses.")] = 400,
+    enrollments: Annotated[
+        int, typer.Option("--enrollments", help="How many enrollments.")
+    ] = 1_000_000,
+    seed: Annotated[int, typer.Option("--seed", help="Of the data and the faults.")] = 1,
+    profile: Annotated[
+        str, typer.Option("--profile", help="Name or TOML file of the service's behaviour.")
+    ] = "steady",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port; 0 is any free one.")] = 0,
+    ids_dir: Annotated[
+        Path, typer.Option("--ids-dir", help="Where id lists and a token are written.")
+    ] = Path("bulkfetch-simulator"),
+    list_profiles: Annotated[
+        bool, typer.Option("--list-profiles", help="Name the profiles that ship, and exit.")
+    ] = False,
+    quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Run a simulated account to develop against, until Ctrl-C."""
+    import anyio  # noqa: PLC0415
+
+    from bulkfetch.cli.console import Console  # noqa: PLC0415
+    from bulkfetch.cli.running import ending, leave  # noqa: PLC0415
+    from bulkfetch.cli.simulate import make_account, serve  # noqa: PLC0415
+    from bulkfetch.simulator import load_profile, profile_names  # noqa: PLC0415
+
+    if list_profiles:
+        for name in profile_names():
+            typer.echo(f"{name}\t{load_profile(name).description}")
+        return
+    console = Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet)
+
+    async def run() -> int:
+        return await serve(
+            make_account(learners, courses, enrollments, seed),
+            load_profile(profile),
+            host=host,
+            port=port,
+            directory=ids_dir,
+            seed=seed,
+            console=console,
+        )
+
+    with ending(console, lambda: None) as result:
+        number = anyio.run(run)
+        result.code = 128 + number
+    leave(result.code)
+
+
+@app.command()
+def demo(
+    enrollments: Annotated[
+        int, typer.Option("--enrollments", min=1, help="About how many.")
+    ] = 300_000,
+    directory: Annotated[
+        Path, typer.Option("--directory", help="Where everything is written.")
+    ] = Path("bulkfetch-demo"),
+    profile: Annotated[
+        str, typer.Option("--profile", help="Name or TOML file of the service's behaviour.")
+    ] = "demo",
+    quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Export a simulated account over real HTTP: nothing to set up."""
+    from bulkfetch.cli.console import Console  # noqa: PLC0415
+    from bulkfetch.cli.demo import demo as run_demo  # noqa: PLC0415
+
+    run_demo(
+        enrollments=enrollments,
+        directory=directory,
+        profile=profile,
+        console=Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+    )
+
+
+def run() -> None:
+    """Run the command line."""
+    sys.exit(app())

@@ -1,0 +1,144 @@
+"""`bulkfetch export`: every enrollment of the given ids, into a file."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from bulkfetch.cli.console import Console
+from bulkfetch.cli.credentials import find_credentials
+from bulkfetch.cli.ids import read_ids
+from bulkfetch.cli.running import ending, leave, resume_command, run_job, say_stopped
+from bulkfetch.cli.summary import say_summary, write_report
+from bulkfetch.errors import UsageError
+from bulkfetch.export.atomic import check_target
+from bulkfetch.export.formats import format_of
+from bulkfetch.export.job import ExportJob, ExportSettings
+from bulkfetch.http.address import check_base_url
+from bulkfetch.inputs import make_region
+from bulkfetch.options import Options
+from bulkfetch.plan.rectangle import Axis, Rectangle
+
+URL_VARIABLE = "BULKFETCH_URL"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportArguments:
+    """The command's options as they were given."""
+
+    url: str | None
+    learners: str | None
+    courses: str | None
+    whole_account: bool
+    output: str
+    format: str | None
+    journal: Path | None
+    token_file: str | None
+    restart: bool
+    partial: bool
+    csv_raw: bool
+    report: Path | None
+
+
+def export(
+    arguments: ExportArguments, make_options: Callable[[], Options], console: Console
+) -> None:
+    """Run an export and exit.
+
+    `make_options` builds the options, whose values are checked with the other arguments.
+    """
+    to_stdout = arguments.output == "-"
+    # Without a journal of its own, an export to standard output has nothing to go on from.
+    can_resume = not to_stdout or arguments.journal is not None
+    began = False
+
+    def resume() -> str | None:
+        return resume_command(sys.argv[1:]) if began and can_resume else None
+
+    with ending(console, resume) as result, ExitStack() as stack:
+        if to_stdout and arguments.journal is None:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulkfetch-"))
+            journal = Path(directory) / "journal"
+        else:
+            journal = arguments.journal or Path(arguments.output + ".bulkfetch")
+        settings = _settle(arguments, make_options(), journal, console)
+        if arguments.report is not None:
+            check_target(arguments.report)
+        job = ExportJob(settings, stdout=sys.stdout.buffer if to_stdout else None)
+        began = True
+        try:
+            stopped_by = anyio.run(run_job, job, console)
+        finally:
+            if arguments.report is not None:
+                write_report(job, arguments.report)
+        if stopped_by is None:
+            say_summary(job, console)
+        else:
+            result.code = say_stopped(console, stopped_by, resume())
+    leave(result.code)
+
+
+def _settle(
+    arguments: ExportArguments, options: Options, journal: Path, console: Console
+) -> ExportSettings:
+    """Check the arguments and read what they name, cheap things first.
+
+    Raises:
+        UsageError: they cannot be used.
+        SinkError: the output cannot be written.
+    """
+    url = arguments.url or os.environ.get(URL_VARIABLE)
+    if not url:
+        raise UsageError(f"No service is given: use --url or {URL_VARIABLE}.")
+    base_url = check_base_url(url)
+    output_format = format_of(arguments.output, arguments.format)
+    target = None if arguments.output == "-" else Path(arguments.output)
+    if target is not None:
+        check_target(target)
+    from_stdin = [
+        name
+        for name, value in (
+            ("--learners", arguments.learners),
+            ("--courses", arguments.courses),
+            ("--token-file", arguments.token_file),
+        )
+        if value == "-"
+    ]
+    if len(from_stdin) > 1:
+        raise UsageError(f"Only one of {', '.join(from_stdin)} can be read from standard input.")
+    credentials = find_credentials(arguments.token_file, os.environ, console.warn)
+    return ExportSettings(
+        base_url=base_url,
+        credentials=credentials,
+        region=_read_region(arguments),
+        target=target,
+        format=output_format,
+        journal=journal,
+        options=options,
+        restart=arguments.restart,
+        csv_raw=arguments.csv_raw,
+        partial=arguments.partial,
+    )
+
+
+def _read_region(arguments: ExportArguments) -> Rectangle:
+    if arguments.whole_account:
+        if arguments.learners is not None or arguments.courses is not None:
+            raise UsageError("--whole-account goes without --learners and --courses.")
+        return make_region(None, None)
+    if arguments.learners is None and arguments.courses is None:
+        raise UsageError(
+            "No ids are given: use --learners, --courses or both; or --whole-account, "
+            "which asks for everything in a single call."
+        )
+    learners = courses = None
+    if arguments.learners is not None:
+        learners = read_ids(arguments.learners, Axis.LEARNERS)
+    if arguments.courses is not None:
+        courses = read_ids(arguments.courses, Axis.COURSES)
+    return make_region(learners, courses)

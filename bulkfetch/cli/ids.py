@@ -1,0 +1,169 @@
+"""Read id lists: text, CSV, JSONL, Parquet, or standard input.
+
+Ids are trimmed, blank lines left out, repeated ids kept once; their order does not matter. A column
+is named after a colon or guessed from the usual names. Everything wrong with a file is said in one
+sentence, with the line where it stands.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from bulkfetch.errors import UsageError
+from bulkfetch.plan.rectangle import Axis
+from bulkfetch.record import import_pyarrow
+from bulkfetch.redact import escape_controls
+from bulkfetch.wire.envelope import require_sendable
+
+_USUAL = {
+    Axis.LEARNERS: ("learnerid", "userid", "learner", "user", "id"),
+    Axis.COURSES: ("courseid", "contentitemid", "contentid", "course", "id"),
+}
+_LONGEST_ID = 1_000
+_DELIMITERS = ",;\t"
+
+
+def read_ids(spec: str, axis: Axis) -> list[str]:
+    """Return the ids that a file holds, each once.
+
+    Args:
+        spec: a path, a path and a column (`file.csv:column`), or `-` for text on standard input.
+        axis: whose ids they are, for guessing the column.
+
+    Raises:
+        UsageError: the file cannot be read, has no such column, or holds no or unusable ids.
+    """
+    ids: Iterable[tuple[int, str]]
+    if spec == "-":
+        name, ids = "standard input", _from_text(_decode(sys.stdin.buffer.read(), "-"))
+    else:
+        path, column = _split(spec)
+        name = str(path)
+        try:
+            ids = _from_file(path, column, axis)
+        except OSError as error:
+            raise UsageError(f"The id list {name} cannot be read: {error.strerror}.") from None
+    unique: dict[str, None] = {}
+    for line, raw in ids:
+        value = raw.strip()
+        if not value:
+            continue
+        if len(value) > _LONGEST_ID:
+            raise UsageError(f"Line {line} of {name} is too long to be an id.")
+        require_sendable(value, f"Line {line} of {name}")
+        unique[value] = None
+    if not unique:
+        raise UsageError(f"The id list {name} holds no ids.")
+    return list(unique)
+
+
+def _split(spec: str) -> tuple[Path, str | None]:
+    """Split a column from a path; a file that has just this name wins."""
+    path = Path(spec)
+    if path.exists() or ":" not in spec:
+        return path, None
+    before, _, column = spec.rpartition(":")
+    return Path(before), column
+
+
+def _from_file(path: Path, column: str | None, axis: Axis) -> Iterable[tuple[int, str]]:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _from_parquet(path, column, axis)
+    text = _decode(path.read_bytes(), str(path))
+    if suffix in {".csv", ".tsv"}:
+        return _from_csv(text, str(path), column, axis)
+    if suffix in {".jsonl", ".ndjson"}:
+        return _from_jsonl(text, str(path), column, axis)
+    if column is not None:
+        raise UsageError(f"The file {path} is read as text, one id a line: it has no columns.")
+    return _from_text(text)
+
+
+def _decode(data: bytes, name: str) -> str:
+    encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        raise UsageError(f"The id list {name} is not text in UTF-8.") from None
+
+
+def _from_text(text: str) -> Iterator[tuple[int, str]]:
+    return enumerate(text.split("\n"), 1)
+
+
+def _from_csv(text: str, name: str, column: str | None, axis: Axis) -> Iterator[tuple[int, str]]:
+    header = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=header.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        columns = next(rows, [])
+        position = _choose(columns, name, column, axis)
+        for row in rows:
+            if len(row) > position:
+                yield rows.line_num, row[position]
+    except csv.Error as error:
+        raise UsageError(f"Line {rows.line_num} of {name} is not CSV: {error}.") from None
+
+
+def _from_jsonl(text: str, name: str, column: str | None, axis: Axis) -> Iterator[tuple[int, str]]:
+    for line, content in enumerate(text.split("\n"), 1):
+        if not content.strip():
+            continue
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError):
+            raise UsageError(f"Line {line} of {name} is not JSON.") from None
+        if isinstance(value, dict):
+            keys = list(value)
+            value = value[keys[_choose(keys, name, column, axis)]]
+        if not isinstance(value, str):
+            raise UsageError(f"Line {line} of {name} does not hold an id as a string.")
+        yield line, value
+
+
+def _from_parquet(path: Path, column: str | None, axis: Axis) -> Iterator[tuple[int, str]]:
+    pa = import_pyarrow()
+    import pyarrow.parquet as pq  # noqa: PLC0415 - only for such a file
+
+    try:
+        file = pq.ParquetFile(path)
+        names = file.schema_arrow.names
+        chosen = names[_choose(names, str(path), column, axis)]
+        values = file.read([chosen]).column(0).cast(pa.string())
+    except pa.ArrowException:
+        raise UsageError(f"The file {path} cannot be read as Parquet with ids as text.") from None
+    return enumerate((value or "" for value in values.to_pylist()), 1)
+
+
+def _choose(columns: list[str], name: str, column: str | None, axis: Axis) -> int:
+    """Return the position of the column that is named, or of the usual one.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    found = ", ".join(escape_controls(title[:60]) for title in columns[:20]) or "none"
+    if column is not None:
+        wanted, titles = [column], [title.strip() for title in columns]
+        if column not in titles:
+            wanted, titles = [_plain(column)], [_plain(title) for title in columns]
+    else:
+        wanted, titles = list(_USUAL[axis]), [_plain(title) for title in columns]
+    for title in wanted:
+        if titles.count(title) > 1:
+            raise UsageError(
+                f"The file {name} has several columns called {title}. Columns: {found}."
+            )
+        if title in titles:
+            return titles.index(title)
+    asked = f"column {column}" if column is not None else f"usual column for {axis.value}"
+    raise UsageError(
+        f"The file {name} has no {asked}. Columns: {found}. Name one after a colon: {name}:COLUMN."
+    )
+
+
+def _plain(title: str) -> str:
+    return "".join(character for character in title.lower() if character.isalnum())

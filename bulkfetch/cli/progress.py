@@ -1,0 +1,89 @@
+"""Show where an export stands: a bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import anyio
+from rich.console import Console as RichConsole
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from bulkfetch.cli.console import Console
+from bulkfetch.export.job import ExportJob
+
+_BAR_EVERY_S = 0.1
+_LINE_EVERY_S = 10.0
+
+
+async def show_progress(job: ExportJob, console: Console) -> None:
+    """Show a job's progress until cancelled."""
+    if console.shows_bar:
+        with _bar(console) as update:
+            try:
+                while True:
+                    update(job)
+                    await anyio.sleep(_BAR_EVERY_S)
+            finally:
+                update(job)
+    while not console.is_quiet:
+        await anyio.sleep(_LINE_EVERY_S)
+        state = job.progress()
+        console.say(
+            "progress",
+            f"{state.phase}: {state.ids_done:,} of {state.ids_total:,} ids, {state.rows:,} rows, "
+            f"{state.calls:,} calls, {state.in_flight} in flight, {state.retries:,} retries",
+            phase=state.phase,
+            ids_done=state.ids_done,
+            ids_total=state.ids_total,
+            rows=state.rows,
+            calls=state.calls,
+            in_flight=state.in_flight,
+            retries=state.retries,
+        )
+
+
+@contextlib.contextmanager
+def _bar(console: Console) -> Iterator[Callable[[ExportJob], None]]:
+    """Draw the bar; the function given brings it up to date."""
+    rich_console = RichConsole(file=console.stream, markup=False, highlight=False)
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[numbers]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("left", markup=False),
+        TimeRemainingColumn(compact=True),
+        console=rich_console,
+        transient=False,
+        expand=True,
+    )
+    started = time.monotonic()
+    with bar:
+        task = bar.add_task("opening", total=None, numbers="")
+
+        def update(job: ExportJob) -> None:
+            state = job.progress()
+            elapsed = max(time.monotonic() - started, 0.001)
+            speed = (state.rows - state.resumed_rows) / elapsed
+            bar.update(
+                task,
+                description=state.phase,
+                total=state.ids_total,
+                completed=state.ids_done,
+                numbers=(
+                    f"{state.ids_done:,}/{state.ids_total:,} ids · {state.rows:,} rows · "
+                    f"{speed:,.0f}/s · {state.in_flight} in flight · {state.retries:,} retries"
+                ),
+            )
+
+        yield update

@@ -1,0 +1,45 @@
+"""Say at the end what an export did, and write its report."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bulkfetch.cli.console import Console
+from bulkfetch.export.atomic import replacing
+from bulkfetch.export.job import ExportJob
+
+
+def say_summary(job: ExportJob, console: Console) -> None:
+    """Say the totals of a job."""
+    report: Mapping[str, Any] = job.report()
+    asked, empty = report["ids_asked"], report["confirmed_empty"]
+    ids = " × ".join(f"{count:,} {side}" for side, count in asked.items() if count is not None)
+    empties = ", ".join(
+        f"{empty[side]:,} {side}" for side, count in asked.items() if count is not None
+    )
+    resumed = f" ({report['rows_resumed']:,} from the journal)" if report["rows_resumed"] else ""
+    speed = f"{report['duration_s']:,.1f} s, {report['rows_per_s']:,} rows/s"
+    effort = f"{report['calls']:,} calls, {report['retries']:,} retries"
+    merged = f"{report['duplicates']:,} duplicates, {report['conflict_count']:,} conflicts"
+    lines = [
+        f"{report['rows']:,} rows{resumed} in {speed}",
+        f"{effort}, {report['splits']:,} splits, {report['wire_bytes'] / 1e6:,.1f} MB received",
+        f"{merged}, {report['anomaly_count']:,} unreadable values",
+        f"asked for {ids or 'the whole account'}; confirmed empty: {empties or 'none'}",
+        f"{len(report['quarantined']):,} quarantined, {len(report['failed']):,} failed",
+    ]
+    if report["output"] is not None:
+        lines.append(f"written to {report['output']}")
+    lines.append(f"journal {report['journal']}")
+    console.say("summary", "\n".join(lines), report=report)
+
+
+def write_report(job: ExportJob, path: Path) -> None:
+    """Write a job's report as JSON, readable by its owner alone.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(job.report(), indent=2, ensure_ascii=False) + "\n")
