@@ -85,13 +85,15 @@ def test_the_export_example_runs_as_it_stands(
     command = CONSOLE_BLOCKS[0].removeprefix("$ ").replace("\\\n", " ")
     command = command.replace("https://api-learn.ispring.com", names["url"])
     command = command.replace("bulkfetch export", f"{sys.executable} -m bulkfetch export")
+    (tmp_path / "token.txt").touch(0o600)
     (tmp_path / "token.txt").write_text(names["token"])
     (tmp_path / "learners.csv").write_text("\n".join(["learner_id", *names["learners"]]))
-    (tmp_path / "courses.csv").write_text("\n".join(["courseId", *names["courses"]]))
+    (tmp_path / "courses.txt").write_text("\n".join(names["courses"]))
     result = subprocess.run(
         command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+    assert "can be read by others" not in result.stderr
     import pyarrow.parquet  # noqa: PLC0415
 
     table = pyarrow.parquet.read_table(tmp_path / "enrollments.parquet")
@@ -107,6 +109,6 @@ def test_every_option_and_exit_code_that_the_readme_names_exists() -> None:
         env={"COLUMNS": "200", "PATH": "/usr/bin:/bin", "NO_COLOR": "1", "TERM": "dumb"},
     ).stdout
     section = README.split("## Export an account")[1].split("## Use it as a library")[0]
-    options = set(re.findall(r"(--[a-z-]+)", section))
+    options = set(re.findall(r"(--[a-z][a-z-]+)", section))
     assert options
     assert {option for option in options if option not in help_text} == set()

@@ -113,5 +113,5 @@ def _what_next(directory: Path) -> str:
         f"The ids that were asked for: {directory / LEARNERS_FILE}, {directory / COURSES_FILE}\n"
         "For a real account:\n"
         "  bulkfetch export --url https://api-learn.ispring.com --token-file token.txt \\\n"
-        "      --learners learners.csv --courses courses.csv -o enrollments.parquet"
+        "      --learners learners.csv --courses courses.txt -o enrollments.parquet"
     )

@@ -55,10 +55,9 @@ def export(
     to_stdout = arguments.output == "-"
     # Without a journal of its own, an export to standard output has nothing to go on from.
     can_resume = not to_stdout or arguments.journal is not None
-    began = False
 
     def resume() -> str | None:
-        return resume_command(sys.argv[1:]) if began and can_resume else None
+        return resume_command(sys.argv[1:]) if can_resume else None
 
     with ending(console, resume) as result, ExitStack() as stack:
         if to_stdout and arguments.journal is None:
@@ -70,7 +69,6 @@ def export(
         if arguments.report is not None:
             check_target(arguments.report)
         job = ExportJob(settings, stdout=sys.stdout.buffer if to_stdout else None)
-        began = True
         try:
             stopped_by = anyio.run(run_job, job, console)
         finally:

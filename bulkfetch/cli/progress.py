@@ -9,10 +9,7 @@ from rich.console import Console as RichConsole
 from rich.progress import (
     BarColumn,
     Progress,
-    SpinnerColumn,
-    TaskProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -54,18 +51,14 @@ async def show_progress(job: ExportJob, console: Console) -> None:
 def _bar(console: Console) -> Iterator[Callable[[ExportJob], None]]:
     """Draw the bar; the function given brings it up to date."""
     rich_console = RichConsole(file=console.stream, markup=False, highlight=False)
+    # 80 columns hold it all but for the largest numbers; the bar gives way first.
     bar = Progress(
-        SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
+        BarColumn(bar_width=10),
         TextColumn("{task.fields[numbers]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("left", markup=False),
+        TextColumn("ETA", markup=False),
         TimeRemainingColumn(compact=True),
         console=rich_console,
-        transient=False,
-        expand=True,
     )
     started = time.monotonic()
     with bar:
@@ -81,8 +74,8 @@ def _bar(console: Console) -> Iterator[Callable[[ExportJob], None]]:
                 total=state.ids_total,
                 completed=state.ids_done,
                 numbers=(
-                    f"{state.ids_done:,}/{state.ids_total:,} ids · {state.rows:,} rows · "
-                    f"{speed:,.0f}/s · {state.in_flight} in flight · {state.retries:,} retries"
+                    f"{state.ids_done:,}/{state.ids_total:,} ids, {state.rows:,} rows, "
+                    f"{speed:,.0f}/s, {state.in_flight} in flight, {state.retries:,} retries"
                 ),
             )
 
