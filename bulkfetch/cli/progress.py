@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 
 import anyio
 from rich.console import Console as RichConsole
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from bulkfetch.cli.console import Console
 from bulkfetch.export.job import ExportJob
@@ -47,36 +50,47 @@ async def show_progress(job: ExportJob, console: Console) -> None:
         )
 
 
+class _TwoLines(Progress):
+    """A bar with a line of numbers below it: together they would not fit 80 columns."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(f"{'':11}{self.below}")
+
+
 @contextlib.contextmanager
 def _bar(console: Console) -> Iterator[Callable[[ExportJob], None]]:
     """Draw the bar; the function given brings it up to date."""
     rich_console = RichConsole(file=console.stream, markup=False, highlight=False)
-    # 80 columns hold it all but for the largest numbers; the bar gives way first.
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=10),
-        TextColumn("{task.fields[numbers]}", markup=False),
+    bar = _TwoLines(
+        TextColumn("{task.description:10}", markup=False),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[ids]}", markup=False),
         TextColumn("ETA", markup=False),
         TimeRemainingColumn(compact=True),
         console=rich_console,
     )
     started = time.monotonic()
     with bar:
-        task = bar.add_task("opening", total=None, numbers="")
+        task = bar.add_task("opening", total=None, ids="")
 
         def update(job: ExportJob) -> None:
             state = job.progress()
             elapsed = max(time.monotonic() - started, 0.001)
             speed = (state.rows - state.resumed_rows) / elapsed
+            bar.below = (
+                f"{state.rows:,} rows, {speed:,.0f} rows/s, "
+                f"{state.in_flight} in flight, {state.retries:,} retries"
+            )
             bar.update(
                 task,
                 description=state.phase,
                 total=state.ids_total,
                 completed=state.ids_done,
-                numbers=(
-                    f"{state.ids_done:,}/{state.ids_total:,} ids, {state.rows:,} rows, "
-                    f"{speed:,.0f}/s, {state.in_flight} in flight, {state.retries:,} retries"
-                ),
+                ids=f"{state.ids_done:,}/{state.ids_total:,} ids",
             )
 
         yield update

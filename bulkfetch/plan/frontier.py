@@ -90,8 +90,9 @@ class Frontier:
             along, across = first.side(axis), first.side(other)
             begun = first
             if across is not None:
-                begun = begun.replace(other, across[self._across :][: self._row_cap])
-                below = across[self._across + self._row_cap :]
+                end = self._across + self._row_cap
+                begun = begun.replace(other, across[self._across : end])
+                below = across[end:]
                 if below:
                     rest.append(first.replace(other, below))
             rest.append(begun.replace(axis, along and along[self._position :]))
@@ -112,9 +113,9 @@ class Frontier:
             self._row_cap = self._other_side_cap
         batch = first
         if across is not None and len(across) > self._row_cap:
-            batch = batch.replace(other, across[self._across :][: self._row_cap])
+            batch = batch.replace(other, across[self._across : self._across + self._row_cap])
         if along is not None:
-            piece = along[self._position :][: self._batch_size]
+            piece = along[self._position : self._position + self._batch_size]
             if len(piece) < len(along):
                 batch = batch.replace(axis, piece)
             self._position += len(piece)

@@ -115,14 +115,17 @@ class SliceCutter:
     def _start(self, *, final: bool) -> bool:
         """Check what the answer begins with; False while more bytes are needed to tell."""
         buffer = self._buffer
-        if buffer.startswith(_BOM):
-            del buffer[: len(_BOM)]
-        elif _BOM.startswith(buffer) and not final:
+        if _BOM.startswith(buffer) and not final:
             return False
-        if not buffer.strip():
+        marked = buffer.startswith(_BOM)
+        if not buffer[len(_BOM) * marked :].strip():
             if final:
                 raise MalformedAnswerError("The answer is empty.")
+            if len(buffer) > _HEAD_CAP_BYTES:
+                raise MalformedAnswerError(f"The answer begins with {len(buffer):,} blank bytes.")
             return False
+        if marked:
+            del buffer[: len(_BOM)]
         if buffer.lstrip()[:1] != b"<" or b"\0" in buffer[:64]:
             raise MalformedAnswerError("The answer is not XML in UTF-8.")
         if buffer.startswith(b"<?xml") or b"<?xml".startswith(buffer):
@@ -148,6 +151,7 @@ class SliceCutter:
     def _lex(self) -> None:
         """Advance over content and sections as far as the buffer tells."""
         buffer = self._buffer
+        marks = {b"!": -1, b"?": -1}
         while True:
             if self._terminator:
                 end = buffer.find(self._terminator, self._terminator_from)
@@ -157,7 +161,7 @@ class SliceCutter:
                     return
                 self._lexed = end + len(self._terminator)
                 self._terminator = b""
-            start = self._next_section()
+            start = self._next_section(marks)
             known = len(buffer) if start < 0 else start
             if start < 0 and buffer.endswith(b"<"):
                 known -= 1
@@ -182,19 +186,25 @@ class SliceCutter:
             start = self._content.pop()[0]
         self._content.append((start, end))
 
-    def _next_section(self) -> int:
+    def _next_section(self, marks: dict[bytes, int]) -> int:
         """Return where the next `<!` or `<?` stands at or after `_lexed`, or -1.
 
         Looks for the rare second character: a search for `<` would stop at every tag.
+
+        Args:
+            marks: where each second character was found last; kept while the buffer is the same,
+                so that many sections of one kind do not search all of it for the other.
         """
-        found = -1
-        for mark in (b"!", b"?"):
-            at = self._buffer.find(mark, self._lexed + 1)
-            while at >= 0 and self._buffer[at - 1] != 0x3C:  # noqa: PLR2004 - "<"
-                at = self._buffer.find(mark, at + 1)
-            if at >= 0 and (found < 0 or at - 1 < found):
-                found = at - 1
-        return found
+        buffer = self._buffer
+        for mark, last in marks.items():
+            if last > self._lexed:
+                continue
+            at = buffer.find(mark, self._lexed + 1)
+            while at >= 0 and buffer[at - 1] != 0x3C:  # noqa: PLR2004 - "<"
+                at = buffer.find(mark, at + 1)
+            marks[mark] = at if at >= 0 else len(buffer) + 1
+        found = min(marks.values())
+        return found - 1 if found < len(buffer) else -1
 
     def _cut(self) -> bytes | None:
         """Cut after the last record end in the buffer; None if there is none yet."""

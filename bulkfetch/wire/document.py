@@ -65,9 +65,12 @@ def find_result(root: etree._Element, result_element: str) -> etree._Element | F
     namespace, local = split_name(root)
     if local != "Envelope" or namespace not in FAULT_NAMESPACES:
         raise MalformedAnswerError("The answer is not a SOAP envelope.")
-    bodies = [child for child in root if split_name(child) in {(namespace, "Body"), ("", "Body")}]
-    strangers = [child for child in root if split_name(child)[1] not in {"Header", "Body"}]
-    if len(bodies) != 1 or strangers or len(bodies[0]) != 1:
+    bodies = [child for child in root if split_name(child)[1] != "Header"]
+    if (
+        len(bodies) != 1
+        or split_name(bodies[0]) not in {(namespace, "Body"), ("", "Body")}
+        or len(bodies[0]) != 1
+    ):
         raise MalformedAnswerError("The answer is not an envelope with one body and one result.")
     content = bodies[0][0]
     content_namespace, local = split_name(content)

@@ -29,12 +29,7 @@ def read_date(text: str) -> date:
     Raises:
         ValueError: it is neither, or no day of the calendar.
     """
-    if _PLAIN_DATE.fullmatch(text):
-        return date.fromisoformat(text)
-    match = _match(_TIMESTAMP, text)
-    if match[4]:
-        read_timestamp(text)  # the rest must make sense too
-    return date(int(match[1]), int(match[2]), int(match[3]))
+    return _read_written(text).date()
 
 
 def read_timestamp(text: str) -> datetime:
@@ -43,20 +38,8 @@ def read_timestamp(text: str) -> datetime:
     Raises:
         ValueError: it is neither, or no time of the calendar.
     """
-    if _PLAIN_TIMESTAMP.fullmatch(text):
-        return datetime.fromisoformat(text)
-    match = _match(_TIMESTAMP, text)
-    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
-    offset = match[7]
-    zone = UTC
-    if offset and offset.upper() != "Z":
-        hours, minutes = int(offset[1:3]), int(offset[-2:])
-        if hours > 14 or minutes > 59:  # noqa: PLR2004 - XML Schema's bounds
-            raise ValueError(text)
-        delta = timedelta(hours=hours, minutes=minutes)
-        zone = timezone(-delta if offset[0] == "-" else delta)
     try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=zone).astimezone(UTC)
+        return _read_written(text).astimezone(UTC)
     except OverflowError:
         raise ValueError(text) from None
 
@@ -97,6 +80,21 @@ READERS: dict[FieldType, Callable[[str], object]] = {
     FieldType.INT8: read_int8,
     FieldType.TIMESTAMP: read_timestamp,
 }
+
+
+def _read_written(text: str) -> datetime:
+    """Read a date or date-time as it is written, in its own zone; UTC where it names none."""
+    match = _match(_TIMESTAMP, text)
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    offset = match[7]
+    zone = UTC
+    if offset and offset.upper() != "Z":
+        hours, minutes = int(offset[1:3]), int(offset[-2:])
+        if hours > 14 or minutes > 59:  # noqa: PLR2004 - XML Schema's bounds
+            raise ValueError(text)
+        delta = timedelta(hours=hours, minutes=minutes)
+        zone = timezone(-delta if offset[0] == "-" else delta)
+    return datetime(year, month, day, hour, minute, second, tzinfo=zone)
 
 
 def _match(pattern: re.Pattern[str], text: str) -> re.Match[str]:
