@@ -17,8 +17,12 @@ _OFFSET = r"(Z|[+-]\d\d:?\d\d)?"
 _TIMESTAMP = re.compile(
     rf"{_DATE}(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?)?{_OFFSET}", re.ASCII | re.IGNORECASE
 )
+# The documented spellings, which the standard library reads in C. It would read more than is meant
+# (week dates, no dashes, and in newer versions hour 24), so it is given just these.
 _PLAIN_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_PLAIN_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\+00:00|Z)", re.ASCII)
+_PLAIN_TIMESTAMP = re.compile(
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\+00:00|Z)", re.ASCII
+)
 _INTEGER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
 
@@ -29,6 +33,8 @@ def read_date(text: str) -> date:
     Raises:
         ValueError: it is neither, or no day of the calendar.
     """
+    if _PLAIN_DATE.fullmatch(text):
+        return date.fromisoformat(text)
     return _read_written(text).date()
 
 
@@ -38,6 +44,8 @@ def read_timestamp(text: str) -> datetime:
     Raises:
         ValueError: it is neither, or no time of the calendar.
     """
+    if _PLAIN_TIMESTAMP.fullmatch(text):
+        return datetime.fromisoformat(text)
     try:
         return _read_written(text).astimezone(UTC)
     except OverflowError:
