@@ -361,7 +361,7 @@ async def test_an_unsolicited_answer_is_not_taken_for_the_next_one(
 async def test_an_empty_answer_on_a_used_connection_is_confirmed_on_a_fresh_one(
     serve: Serve, render: Any, options: Options
 ) -> None:
-    async def handler(request: Any, writer: Any) -> None:
+    async def handler(_request: Any, writer: Any) -> None:
         writer.write(render.response(render.document([])))
 
     server = await serve(handler)
