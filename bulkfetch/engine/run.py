@@ -254,7 +254,7 @@ class Run(Generic[RowsT]):
         if isinstance(verdict, Halves):
             self._counters.splits += 1
             self._suspected.update(verdict.pieces)
-            self._frontier.give_back(*verdict.pieces)
+            self._frontier.give_back(*verdict.pieces, go_first=verdict.go_first)
             return
         culprit = verdict.rectangle
         if verdict.axis is not None:

@@ -2,16 +2,18 @@
 
 The service rejects a whole call for one id, and does not say which. With two lists in play the
 fault may lie in either. A success clears every id that it named, and then only the side that is
-not clear is halved; while neither is clear, a side is halved until both halves are rejected, which
-is the other side's doing, most likely. The halves of a batch are asked for before their own halves
-(see `Frontier.give_back`): the healthy half of the learners clears the courses.
+not clear is halved. While neither is clear, a side is halved until both halves are rejected, which
+most likely is the other side's doing; and both halves are asked for before what they are halved
+into, because the healthy half of the learners clears the courses.
 
 An answer can also be spoilt by a single pair, whose learner and course are both sound. So an id
 that stands alone is named only if two disjoint parts of the other side are rejected with it; if
 one of them succeeds the search goes on to the pair. (Two spoilt pairs of one id, one in each part,
-pass for the id: it is then named with more than it is to blame for, never with less.)
+pass for the id: it is then named with more than it is to blame for, never with less.) Where there
+is no second part to ask for, the pair is named.
 
-A learner at fault among n costs at most 2·log2 n + 8 calls beyond the first, a course as many.
+One call at a time, a learner at fault among n costs at most 2·⌈log2 n⌉ + 3 calls beyond the first,
+whatever the number of courses; a course among m, which spoils every batch, 4·⌈log2 m⌉ + 10.
 
 Pure: told what succeeded, asked what to do.
 """
@@ -23,9 +25,10 @@ from bulkfetch.plan.rectangle import Axis, Rectangle, Side, split
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """Ask for these two instead."""
+    """Ask for these two instead: before all other pieces, or after those that may clear an id."""
 
     pieces: tuple[Rectangle, Rectangle]
+    go_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,23 @@ class Culprit:
     axis: Axis | None
 
 
+_BOTH = 2
+
+
 @dataclass(slots=True)
 class _Cut:
-    """Where a rectangle was halved, and how many of the halves were rejected."""
+    """Where a rectangle was halved, from which cut it came, and how many halves were rejected."""
 
     axis: Axis
+    parent: "_Cut | None"
     rejected: int = 0
+
+    def has_proved_vain(self) -> bool:
+        """Whether both halves were rejected, here or in the cut before along the same axis."""
+        before = self.parent
+        return self.rejected == _BOTH or (
+            before is not None and before.axis is self.axis and before.rejected == _BOTH
+        )
 
 
 class Suspects:
@@ -54,6 +68,7 @@ class Suspects:
         self._clear: dict[Axis, set[str]] = {Axis.LEARNERS: set(), Axis.COURSES: set()}
         self._clear_sides: dict[int, Side] = {}
         self._cuts: dict[Rectangle, _Cut] = {}
+        self._rejected_with: dict[tuple[Axis, str], frozenset[str]] = {}  # ids that stood alone
 
     def clear(self, rectangle: Rectangle) -> None:
         """Note that a call for this rectangle succeeded."""
@@ -71,27 +86,42 @@ class Suspects:
         if cut is not None:
             cut.rejected += 1
         suspected = [axis for axis in Axis if self._is_suspect(rectangle, axis)]
+        if len(suspected) == 1 and rectangle.width(suspected[0]) == 1:
+            return self._accuse_one(rectangle, suspected[0], cut)
+        # Every id may be clear by itself: then it is the pair, or something that has changed.
         divisible = [axis for axis in suspected or Axis if rectangle.width(axis) > 1]
-        if len(suspected) == 1 and not divisible:
-            (axis,) = suspected
-            other = Axis.COURSES if axis is Axis.LEARNERS else Axis.LEARNERS
-            is_cut = cut is not None and cut.axis is other
-            if is_cut and cut.rejected == _BOTH:
-                return Culprit(rectangle, axis)
-            if rectangle.width(other) == 1:
-                return Culprit(rectangle, None if is_cut else axis)
-            divisible = [other]
         if not divisible:
             return Culprit(rectangle, None)
         axis = divisible[0]
-        if cut is not None and cut.axis in divisible:
-            # The other axis, if there is one to halve, once both halves were rejected.
-            axis = divisible[-1 if (cut.axis is axis) == (cut.rejected == _BOTH) else 0]
+        if cut is not None and len(divisible) > 1:
+            axis = _other(cut.axis) if cut.has_proved_vain() else cut.axis
+        return self._halve(rectangle, axis, cut, go_first=len(suspected) == 1)
+
+    def _accuse_one(self, rectangle: Rectangle, axis: Axis, cut: _Cut | None) -> Halves | Culprit:
+        """Say what to do where one id of a side stands alone and the other side is clear."""
+        other = _other(axis)
+        (unit,), part = rectangle.side(axis) or (), rectangle.side(other)
+        if part is None:
+            return Culprit(rectangle, axis)
+        before = self._rejected_with.get((axis, unit))
+        if before is not None and before.isdisjoint(part):
+            return Culprit(rectangle, axis)
+        self._rejected_with[axis, unit] = frozenset(part)
+        if len(part) == 1:
+            return Culprit(rectangle, None)
+        return self._halve(rectangle, other, cut, go_first=before is None)
+
+    def _halve(
+        self, rectangle: Rectangle, axis: Axis, cut: _Cut | None, *, go_first: bool
+    ) -> Halves:
         pieces = split(rectangle, axis)
-        for piece in pieces:
-            self._cuts[piece] = cut = ...
-        return Halves(pieces)
+        self._cuts.update(dict.fromkeys(pieces, _Cut(axis, cut)))
+        return Halves(pieces, go_first)
 
     def _is_suspect(self, rectangle: Rectangle, axis: Axis) -> bool:
         side = rectangle.side(axis)
         return side is not None and not self._clear[axis].issuperset(side)
+
+
+def _other(axis: Axis) -> Axis:
+    return Axis.COURSES if axis is Axis.LEARNERS else Axis.LEARNERS

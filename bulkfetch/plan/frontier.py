@@ -56,9 +56,17 @@ class Frontier:
                 return trimmed
         return None
 
-    def give_back(self, *pieces: Rectangle) -> None:
-        """Add the pieces of a batch that was taken, to go before everything else."""
-        self._pieces.extendleft(reversed(pieces))
+    def give_back(self, *pieces: Rectangle, go_first: bool = True) -> None:
+        """Add the pieces of a batch that was taken, to go before everything that is whole.
+
+        Args:
+            pieces: of one batch, in the order wanted.
+            go_first: before the pieces given back earlier, or after them.
+        """
+        if go_first:
+            self._pieces.extendleft(reversed(pieces))
+        else:
+            self._pieces.extend(pieces)
 
     def shrink(self, largest: Rectangle) -> None:
         """Make later batches no larger than this one, on either side."""

@@ -20,9 +20,7 @@ _TIMESTAMP = re.compile(
 # The documented spellings, which the standard library reads in C. It would read more than is meant
 # (week dates, no dashes, and in newer versions hour 24), so it is given just these.
 _PLAIN_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_PLAIN_TIMESTAMP = re.compile(
-    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\+00:00|Z)", re.ASCII
-)
+_PLAIN_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\+00:00|Z)", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
 

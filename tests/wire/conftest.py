@@ -276,8 +276,7 @@ def read_every_way(
         if documents is None:
             return None
         readings = {
-            name: _read_one_way(documents, flattener, decoder)
-            for name, flattener, decoder in _WAYS
+            name: _read_one_way(documents, flattener, decoder) for name, flattener, decoder in _WAYS
         }
         first = readings["walked, objects"]
         assert readings == dict.fromkeys(readings, first)

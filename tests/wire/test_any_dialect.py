@@ -59,9 +59,7 @@ ids = st.text(
     max_size=12,
 ).filter(lambda text: text.strip(" \t\r\n"))
 
-examples = settings(
-    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+examples = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Writer:
@@ -175,7 +173,8 @@ class Writer:
             return [
                 (
                     self.random.choice(NAMES_OF.get(name, (name,))) if not self.plain else name,
-                    self.random.choice(("", " ")) if self.maybe(0.1)
+                    self.random.choice(("", " "))
+                    if self.maybe(0.1)
                     # A plain answer is one that can be printed: nothing in it holds a space.
                     else self.random.choice(
                         [v for v in VALUES[name] if not self.plain or " " not in v]

@@ -128,7 +128,11 @@ def test_any_text_is_sent_exactly_or_is_a_usage_error(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["", " ", "\u2003"])
 def test_an_empty_id_is_refused(value: str) -> None:
-    for token, learners, courses in ((value, ["l"], None), ("t", [value], None), ("t", None, [value])):
+    for token, learners, courses in (
+        (value, ["l"], None),
+        ("t", [value], None),
+        ("t", None, [value]),
+    ):
         with pytest.raises(UsageError, match="is empty"):
             write_get_enrollments(token, learners, courses)
 

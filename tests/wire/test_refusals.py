@@ -40,9 +40,7 @@ def read_sparingly(body: bytes) -> None:
     decode_document(last, flattener, ObjectDecoder())
 
 
-BILLION = "".join(
-    f'<!ENTITY l{i} "{f"&l{i - 1};" * 10 if i else "lol"}">' for i in range(10)
-)
+BILLION = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10 if i else "lol"}">' for i in range(10))
 
 
 @pytest.fixture
@@ -217,7 +215,9 @@ def records(text: str) -> str:
     return PLAIN.replace(f"<enrollment>{IDS}</enrollment>", text)
 
 
-FAULT = "<s:Fault><faultcode>client</faultcode><faultstring>Wrong parameters</faultstring></s:Fault>"
+FAULT = (
+    "<s:Fault><faultcode>client</faultcode><faultstring>Wrong parameters</faultstring></s:Fault>"
+)
 
 
 @pytest.mark.parametrize(

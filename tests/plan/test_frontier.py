@@ -1,0 +1,244 @@
+"""The frontier: what was taken and what remains are always the region, each pair once."""
+
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from bulkfetch.plan.frontier import OTHER_SIDE_CAP, Frontier
+from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, make_rectangle, split
+
+Pair = tuple[str | None, str | None]
+
+LEARNERS = [f"l{i:02}" for i in range(23)]
+COURSES = [f"c{i:02}" for i in range(17)]
+
+regions = st.builds(
+    make_rectangle,
+    st.none() | st.sets(st.sampled_from(LEARNERS), min_size=1),
+    st.none() | st.sets(st.sampled_from(COURSES), min_size=1),
+)
+
+
+def pairs(*rectangles: Rectangle) -> Counter[Pair]:
+    return Counter(
+        (learner, course)
+        for rectangle in rectangles
+        for learner in (rectangle.learners or (None,))
+        for course in (rectangle.courses or (None,))
+    )
+
+
+def take_all(frontier: Frontier) -> list[Rectangle]:
+    batches = []
+    while (batch := frontier.take()) is not None:
+        batches.append(batch)
+    assert frontier.take() is None
+    return batches
+
+
+@settings(max_examples=200, deadline=None)
+@given(regions, st.integers(1, 30), st.integers(1, 20))
+def test_batches_cover_the_region_once_and_keep_to_their_sizes(
+    region: Rectangle, batch_size: int, cap: int
+) -> None:
+    frontier = Frontier([region], batch_size=batch_size, other_side_cap=cap)
+    assert frontier.batch_size == batch_size
+    batches = take_all(frontier)
+    assert pairs(*batches) == pairs(region)
+    assert frontier.remaining() == []
+    along, across = (
+        (Axis.COURSES, Axis.LEARNERS) if region.learners is None else (Axis.LEARNERS, Axis.COURSES)
+    )
+    for batch in batches:
+        assert batch.width(along) <= batch_size
+        assert batch.width(across) <= cap
+
+
+def test_a_large_region_is_cut_into_whole_rows() -> None:
+    region = make_rectangle((f"l{i}" for i in range(100_000)), (f"c{i}" for i in range(50)))
+    batches = take_all(Frontier([region], batch_size=100))
+    assert len(batches) == 1_000
+    assert {len(batch.learners or ()) for batch in batches} == {100}
+    assert all(batch.courses is region.courses for batch in batches)  # shared, not copied
+    assert [unit for batch in batches for unit in batch.learners or ()] == list(
+        region.learners or ()
+    )
+
+
+def test_the_other_side_is_cut_beyond_its_cap() -> None:
+    region = make_rectangle(["l"], (f"c{i}" for i in range(OTHER_SIDE_CAP + 1)))
+    widths = [batch.width(Axis.COURSES) for batch in take_all(Frontier([region], batch_size=9))]
+    assert widths == [OTHER_SIDE_CAP, 1]
+
+
+@pytest.mark.parametrize("sides", [(None, None), (["l"], None), (None, ["c"]), (["l"], ["c"])])
+def test_a_single_unit_is_one_batch(sides: tuple[list[str] | None, list[str] | None]) -> None:
+    region = make_rectangle(*sides)
+    assert take_all(Frontier([region], batch_size=1, other_side_cap=1)) == [region]
+
+
+def test_nothing_is_no_batches() -> None:
+    frontier = Frontier([], batch_size=1)
+    assert frontier.take() is None
+    assert frontier.remaining() == []
+
+
+def test_pieces_go_first_and_in_order() -> None:
+    frontier = Frontier([make_rectangle("abcdef", "12")], batch_size=2)
+    batches = [frontier.take(), frontier.take()]
+    (ab, cd) = [split(batch) for batch in batches if batch is not None]
+    frontier.give_back(*ab)
+    frontier.give_back(*cd)
+    assert take_all(frontier) == [*cd, *ab, make_rectangle("ef", "12")]
+    frontier.give_back(*ab)
+    frontier.give_back(*cd, go_first=False)
+    assert take_all(frontier) == [*ab, *cd]
+
+
+def test_a_million_ids_are_taken_one_by_one_in_linear_time() -> None:
+    """Taking a batch must not copy the rest of the side."""
+    region = make_rectangle((f"l{i}" for i in range(1_000_000)), None)
+    frontier = Frontier([region], batch_size=1)
+    started = time.process_time()
+    for _ in range(2_000):
+        assert frontier.take() is not None
+    assert time.process_time() - started < 1
+    across = make_rectangle(["l"], (f"c{i}" for i in range(1_000_000)))
+    frontier = Frontier([across], batch_size=1, other_side_cap=1)
+    for _ in range(2_000):
+        assert frontier.take() is not None
+    assert time.process_time() - started < 2
+
+
+class FrontierMachine(RuleBasedStateMachine):
+    """Take, give back, shrink, exclude and look, in any order."""
+
+    @initialize(
+        region=regions,
+        batch_size=st.integers(1, 9),
+        cap=st.integers(1, 9),
+        pieces=st.integers(1, 3),
+    )
+    def begin(self, region: Rectangle, batch_size: int, cap: int, pieces: int) -> None:
+        parts = [region]
+        for _ in range(pieces - 1):
+            try:
+                parts += split(parts.pop(0))
+            except CannotSplitError:
+                parts = parts or [region]
+                break
+        parts = parts if pairs(*parts) == pairs(region) else [region]
+        self.frontier = Frontier(parts, batch_size=batch_size, other_side_cap=cap)
+        self.wanted = pairs(region)  # neither taken nor excluded
+        self.taken: list[Rectangle] = []
+        self.batch_size = batch_size
+        self.cap = cap
+        self.given_back: list[Rectangle] = []
+        self.excluded: dict[Axis, set[str]] = {axis: set() for axis in Axis}
+
+    def axes(self, rectangle: Rectangle) -> tuple[Axis, Axis]:
+        if rectangle.learners is None:
+            return Axis.COURSES, Axis.LEARNERS
+        return Axis.LEARNERS, Axis.COURSES
+
+    def without_excluded(self, rectangle: Rectangle) -> set[Pair]:
+        return {
+            pair
+            for pair in pairs(rectangle)
+            if pair[0] not in self.excluded[Axis.LEARNERS]
+            and pair[1] not in self.excluded[Axis.COURSES]
+        }
+
+    @rule()
+    def take(self) -> None:
+        batch = self.frontier.take()
+        if batch is None:
+            assert not self.wanted
+            return
+        got = pairs(batch)
+        assert set(got.values()) == {1}
+        assert got.keys() <= self.wanted.keys()
+        self.wanted -= got
+        self.taken.append(batch)
+        expected: set[Pair] = set()
+        while self.given_back and not expected:  # a piece may be excluded altogether
+            expected = self.without_excluded(self.given_back.pop(0))
+        if expected:
+            assert got.keys() == expected
+        else:
+            along, across = self.axes(batch)
+            assert batch.width(along) <= self.batch_size
+            # A row of batches that is begun keeps its height.
+            assert batch.width(across) <= self.cap
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data(), go_first=st.booleans())
+    def give_back(self, data: st.DataObject, *, go_first: bool) -> None:
+        batch = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
+        pieces: tuple[Rectangle, ...] = (batch,)
+        if batch.pairs > 1:
+            sides = [axis for axis in Axis if batch.width(axis) > 1]
+            pieces = split(batch, data.draw(st.sampled_from(sides)))
+        self.frontier.give_back(*pieces, go_first=go_first)
+        before, after = (pieces, self.given_back) if go_first else (self.given_back, pieces)
+        self.given_back = [*before, *after]
+        self.wanted += Counter(self.without_excluded(batch))
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data())
+    def shrink(self, data: st.DataObject) -> None:
+        batch = data.draw(st.sampled_from(self.taken))
+        along, _ = self.axes(batch)
+        self.frontier.shrink(batch)
+        self.batch_size = min(self.batch_size, batch.width(along))
+        assert self.frontier.batch_size == self.batch_size
+
+    @rule(axis=st.sampled_from(Axis), data=st.data())
+    def exclude(self, axis: Axis, data: st.DataObject) -> None:
+        pool = LEARNERS if axis is Axis.LEARNERS else COURSES
+        ids = data.draw(st.lists(st.sampled_from(pool), max_size=4))
+        self.frontier.exclude(axis, iter(ids))
+        self.excluded[axis].update(ids)
+        position = 0 if axis is Axis.LEARNERS else 1
+        self.wanted = Counter(pair for pair in self.wanted if pair[position] not in ids)
+        for batch in self.taken:
+            assert self.frontier.excludes_some_of(batch) == any(
+                not self.excluded[each].isdisjoint(batch.side(each) or ()) for each in Axis
+            )
+
+    @rule(restart=st.booleans())
+    def look_at_what_remains(self, *, restart: bool) -> None:
+        rest = self.frontier.remaining()
+        assert pairs(*rest) == self.wanted
+        assert self.frontier.take() is None
+        assert self.frontier.remaining() == []
+        if restart:  # as an export does when it is resumed
+            self.frontier = Frontier(rest, batch_size=self.batch_size, other_side_cap=self.cap)
+            for axis, ids in self.excluded.items():
+                self.frontier.exclude(axis, ids)
+            self.given_back = []
+        else:
+            self.frontier.give_back(*rest)
+            self.given_back = list(rest)
+
+    @invariant()
+    def every_side_has_ids(self) -> None:
+        for batch in getattr(self, "taken", []):
+            assert batch.learners != ()
+            assert batch.courses != ()
+
+
+FrontierMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=30, deadline=None
+)
+TestFrontier = FrontierMachine.TestCase
