@@ -8,7 +8,7 @@ published from the journal alone, so that it is the same whatever happened on th
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ import pyarrow as pa
 from bulkfetch.engine.call import Caller
 from bulkfetch.engine.outcome import ANOMALIES_KEPT, Counters, count_empty
 from bulkfetch.engine.run import Batch, Run, Unfetched
-from bulkfetch.errors import Conflict, FailedIds, IncompleteError
+from bulkfetch.errors import Anomaly, Conflict, FailedIds, IncompleteError
 from bulkfetch.export.atomic import check_target
 from bulkfetch.export.formats import OutputFormat
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
@@ -110,6 +110,8 @@ class ExportJob:
         self._published: Published | None = None
         self._published_to: Path | None = None
         self._empty: Mapping[Axis, int] = dict.fromkeys(Axis, 0)
+        self._anomalies: Sequence[Anomaly] = ()
+        self._anomaly_count = 0
 
     async def run(self) -> None:
         """Fetch what the journal lacks and publish. Returning means complete and published.
@@ -178,6 +180,9 @@ class ExportJob:
         """Publish if complete; else the rest beside the output if that was asked for."""
         settings, unfetched = self._settings, self._unfetched
         self._phase = "publishing"
+        # Those of earlier runs, too: the journal has all.
+        self._anomalies = await self._offload(journal.anomalies, ANOMALIES_KEPT)
+        self._anomaly_count = (await self._offload(journal.totals)).anomalies
         learners, courses = await self._offload(returned_ids, journal)
         self._empty = count_empty(
             settings.region,
@@ -251,10 +256,10 @@ class ExportJob:
             "duplicates": 0 if published is None else published.duplicates,
             "conflict_count": 0 if published is None else published.conflict_count,
             "conflicts": [] if published is None else [_conflict(c) for c in published.conflicts],
-            "anomaly_count": counters.anomaly_count,
+            "anomaly_count": max(self._anomaly_count, counters.anomaly_count),
             "anomalies": [
                 {"enrollment_id": a.enrollment_id, "field": a.field, "raw": a.raw}
-                for a in counters.anomalies[:ANOMALIES_KEPT]
+                for a in self._anomalies or counters.anomalies
             ],
             "ids_asked": {
                 axis.value: None if region.side(axis) is None else region.width(axis)

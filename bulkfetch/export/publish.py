@@ -10,7 +10,8 @@ import contextlib
 import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +30,7 @@ from bulkfetch.record import FIELD_NAMES, FIELDS, FieldType, arrow_schema
 _MEMORY_LIMIT_MB = 256
 _STREAM_ROWS = 16_384
 _COPY_BYTES = 1024 * 1024
+_WATCH_EVERY_S = 0.1
 # What a spreadsheet may run: the signs, their full-width forms, and control characters that it
 # skips. Quotes before one of them are counted in, so that taking one away restores the cell.
 _FORMULA = "^'*[=+\\-@\\t\\r\\n\uff1d\uff0b\uff0d\uff20]"
@@ -143,6 +145,7 @@ def _write(
         ) as spill,
         _connect(memory_limit_mb, spill) as sorter,
         _connect(memory_limit_mb, spill) as writer,
+        _interrupting((sorter, writer), should_stop),
     ):
         try:
             rows = _guard(_naive(journal.record_batches()), failures, should_stop)
@@ -152,6 +155,8 @@ def _write(
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             if failures:
                 raise failures[0] from None
+            if should_stop():
+                raise PublishingStopped(_STOPPED) from None
             reason = str(error).splitlines()[0]
             raise SinkError(f"The output cannot be written: {reason}.") from None
     return merger
@@ -174,6 +179,28 @@ def _connect(memory_limit_mb: int, spill: str) -> Generator[duckdb.DuckDBPyConne
         yield connection
     finally:
         connection.close()
+
+
+@contextlib.contextmanager
+def _interrupting(
+    connections: Sequence[duckdb.DuckDBPyConnection], should_stop: Callable[[], bool]
+) -> Generator[None, None, None]:
+    """Interrupt what runs in the block once `should_stop` says so: a sort asks nobody."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(_WATCH_EVERY_S):
+            if should_stop():
+                for connection in connections:
+                    connection.interrupt()
+
+    watcher = threading.Thread(target=watch, name="bulkfetch publish", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
 
 
 def _guard(
