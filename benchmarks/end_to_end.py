@@ -8,6 +8,7 @@ Paths are run in turn, several times, and the median is shown. Quote ratios: mac
 import argparse
 import asyncio
 import contextlib
+import importlib
 import json
 import platform
 import resource
@@ -71,8 +72,7 @@ async def export(url: str, learners: list[str], options: Any) -> int:
 def run_client(options: argparse.Namespace) -> None:
     """Be the client process: fetch, and print the figures as JSON."""
     sys.path.insert(0, str(HERE))
-    from canned_server import learner_id  # noqa: PLC0415
-
+    learner_id = importlib.import_module("canned_server").learner_id
     learners = [learner_id(number) for number in range(options.records // options.per_learner)]
     if options.client != "objects":
         import pyarrow.csv  # noqa: F401, PLC0415 - importing is not what is measured
