@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bulkfetch.errors import UsageError
-from bulkfetch.http.address import SOAP_PATH, TOKEN_PATH
+from bulkfetch.http.address import SOAP_PATH, TOKEN_PATH, check_proxy_url
 from bulkfetch.http.transport import Limits
 from bulkfetch.pace.retry import RetryPolicy
 
@@ -52,3 +52,8 @@ class Options:
         ):
             if not seconds > 0:
                 raise UsageError(f"{name} must be more than 0 seconds, not {seconds!r}.")
+        if self.proxy is not None:
+            check_proxy_url(self.proxy)
+        for name, path in (("soap_path", self.soap_path), ("token_path", self.token_path)):
+            if not path.startswith("/"):
+                raise UsageError(f"{name} must begin with a slash, not {path!r}.")

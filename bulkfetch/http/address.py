@@ -42,6 +42,25 @@ def check_base_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def check_proxy_url(url: str) -> str:
+    """Return a proxy's URL.
+
+    Raises:
+        UsageError: it is no http or https URL with a host, or it holds a user name or password,
+            which would be seen in the list of processes.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        raise UsageError("The proxy's URL cannot be read: its host or port is wrong.") from None
+    if "@" in parts.netloc:
+        raise UsageError("The proxy's URL must not hold a user name or password.")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError("The proxy's URL must begin with http:// or https:// and name a host.")
+    return url
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host name is `localhost` or a plainly written loopback address."""
     if host == "localhost":

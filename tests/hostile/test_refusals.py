@@ -246,6 +246,38 @@ def test_an_address_that_cannot_be_trusted_is_refused_before_any_socket(url: str
         bulkfetch.Client(url, token="the-token")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"proxy": "http://me:hidden@proxy.example.org:3128"},
+        {"proxy": "proxy.example.org:3128"},
+        {"proxy": "http://proxy:99999"},
+        {"workers": 0},
+        {"batch_size": -1},
+        {"batch_size": 1.5},
+        {"limits": bulkfetch.Limits(read_s=0)},
+        {"limits": bulkfetch.Limits(total_s=float("nan"))},
+        {"retry": bulkfetch.RetryPolicy(attempts=0)},
+        {"soap_path": "@evil.example.org/"},
+    ],
+    ids=str,
+)
+def test_options_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(bulkfetch.UsageError) as caught:
+        bulkfetch.Options(**settings)
+    assert "hidden" not in str(caught.value)
+
+
+async def test_an_explicit_proxy_is_used(serve: Serve, render: Any, options: Options) -> None:
+    async def handler(request: Any, writer: Any) -> None:
+        writer.write(render.response(render.document(request.learners)))
+
+    proxy = await serve(handler)
+    rows = await fetch("http://127.0.0.1:9", options(proxy=proxy.url))
+    assert len(rows) == 16
+    assert proxy.requests[0].head.startswith(b"POST http://127.0.0.1:9/api/v2/soap/2.0 ")
+
+
 @pytest.mark.parametrize("bad", ["", "  ", "a\nb", "a\0b", "a\x1bb", "\ud800", "a\u0085b"])
 def test_tokens_and_ids_that_cannot_be_sent_are_refused(bad: str) -> None:
     with pytest.raises(bulkfetch.UsageError) as caught:
