@@ -1,0 +1,180 @@
+import random
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkfetch.errors import OverloadedError, TransientError, UsageError
+from bulkfetch.http.retry_after import RETRY_AFTER_CAP_S, read_retry_after
+from bulkfetch.pace.concurrency import Concurrency
+from bulkfetch.pace.gate import RetryAfterGate
+from bulkfetch.pace.retry import RetryPolicy, retrying
+from bulkfetch.runtime import Runtime
+
+NOW = 1_700_000_000.0
+
+
+class Time:
+    """Virtual time: sleepers wake in order, and nobody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def runtime(self) -> Runtime:
+        return Runtime(clock=lambda: self.now, sleep=self.sleep, random=random.Random(1))
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await anyio.lowlevel.checkpoint()
+
+
+def http_date(seconds: float) -> str:
+    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("7", 7.0), (" 7 ", 7.0), ("0", None), ("-1", None), ("7.5", None), ("NaN", None),
+        ("", None), ("٧", None), ("７", None), ("1e9", None), ("999999999", None),
+        ("9" * 40, None), ("3600", RETRY_AFTER_CAP_S), (http_date(NOW + 30), 30.0),
+        (http_date(NOW - 30), None), ("yesterday", None), (None, None), ("inf", None),
+        ("Thu, 99 Foo 2022 25:00:00 GMT", None),
+    ],
+)  # fmt: skip
+def test_retry_after_is_read_or_ignored(value: str | None, expected: float | None) -> None:
+    assert read_retry_after(value, now=NOW) == expected
+
+
+async def test_the_gate_holds_everyone_and_lets_them_out_staggered() -> None:
+    time = Time()
+    gate = RetryAfterGate(time.runtime())
+    await gate.wait()
+    assert time.slept == []
+    gate.shut(10)
+    gate.shut(4)  # an earlier opening changes nothing
+    waits = []
+    for _ in range(50):
+        time.now = 0.0
+        await gate.wait()
+        waits.append(time.now)
+    assert min(waits) >= 10
+    assert max(waits) <= 10 + 2.5
+    assert len({round(wait, 3) for wait in waits}) > 40
+
+
+async def test_a_gate_that_shuts_again_is_waited_for_again() -> None:
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if now < 20:
+            gate.shut(20)
+
+    gate = RetryAfterGate(Runtime(clock=lambda: now, sleep=sleep, random=random.Random(1)))
+    gate.shut(5)
+    await gate.wait()
+    assert now >= 25
+
+
+def test_concurrency_falls_once_for_calls_in_flight_together_and_grows_back() -> None:
+    concurrency = Concurrency(10)
+    for _ in range(10):
+        concurrency.on_overload(started_at=1.0, now=2.0)
+    assert concurrency.limit == 7
+    concurrency.on_overload(started_at=2.5, now=3.0)
+    assert concurrency.limit == 4
+    for _ in range(100):
+        concurrency.on_success(in_flight=1)  # the limit is not in use
+    assert concurrency.limit == 4
+    for _ in range(100):
+        concurrency.on_success(in_flight=concurrency.limit)
+    assert concurrency.limit == 10
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 50)), max_size=200), st.integers(1, 50))
+def test_concurrency_stays_between_one_and_its_ceiling(
+    steps: list[tuple[bool, int]], ceiling: int
+) -> None:
+    concurrency = Concurrency(ceiling)
+    for now, (is_success, in_flight) in enumerate(steps):
+        if is_success:
+            concurrency.on_success(in_flight=in_flight)
+        else:
+            concurrency.on_overload(started_at=now, now=now)
+        assert 1 <= concurrency.limit <= ceiling
+
+
+@given(st.integers(0, 200), st.integers(0, 2**32))
+def test_backoff_is_full_jitter_under_its_cap(retries: int, seed: int) -> None:
+    policy = RetryPolicy(base_s=0.5, cap_s=20.0)
+    wait = policy.wait_s(retries, Runtime(random=random.Random(seed)))
+    assert 0 <= wait <= min(20.0, 0.5 * 2 ** min(retries, 32))
+
+
+async def attempt(
+    time: Time, outcomes: list[Exception | None], attempts: int = 6
+) -> tuple[int, int]:
+    """Run the outcomes under a retry loop; return the attempts made and the retries announced."""
+    made = retries = 0
+
+    def on_retry() -> None:
+        nonlocal retries
+        retries += 1
+
+    async for step in retrying(
+        RetryPolicy(attempts=attempts),
+        time.runtime(),
+        is_worth_retrying=lambda _error, _made: True,
+        on_retry=on_retry,
+    ):
+        with step:
+            made += 1
+            error = outcomes[made - 1]
+            if error is not None:
+                raise error
+    return made, retries
+
+
+async def test_transient_errors_are_retried_until_one_succeeds() -> None:
+    time = Time()
+    assert await attempt(time, [TransientError("a"), OverloadedError("b"), None]) == (3, 2)
+    assert len(time.slept) == 2
+
+
+async def test_attempts_are_bounded_and_the_last_error_is_raised() -> None:
+    with pytest.raises(TransientError, match="5"):
+        await attempt(Time(), [TransientError(str(n)) for n in range(9)])
+
+
+@pytest.mark.parametrize("error", [UsageError("no"), KeyError("bug"), OSError("disk")])
+async def test_nothing_else_is_retried(error: Exception) -> None:
+    time = Time()
+    with pytest.raises(type(error)):
+        await attempt(time, [error, None])
+    assert time.slept == []
+
+
+async def test_a_cancellation_is_not_swallowed() -> None:
+    async def never(_seconds: float) -> None:
+        await anyio.sleep_forever()
+
+    runtime = Runtime(sleep=never)
+
+    async def call() -> None:
+        async for step in retrying(
+            RetryPolicy(), runtime, is_worth_retrying=lambda _e, _m: True, on_retry=lambda: None
+        ):
+            with step:
+                raise TransientError("again")
+
+    with anyio.move_on_after(0.02) as scope:
+        await call()
+    assert scope.cancelled_caught
