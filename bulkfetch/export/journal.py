@@ -30,6 +30,8 @@ from bulkfetch.record import arrow_schema
 _APPLICATION_ID = 0x626C6B66  # "blkf"
 _VERSION = 1
 _MAGIC = b"SQLite format 3\0"
+_HEADER_BYTES = 100
+_PAGE_BYTES = 4096
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE side (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, ids BLOB NOT NULL);
@@ -112,10 +114,11 @@ class Journal:
             path: the file.
             identity: what the journal must belong to.
             now: seconds since 1970, noted as the start of a new journal.
-            restart: discard what is there, whatever it is.
+            restart: discard the journal that is there, damaged or not.
 
         Raises:
-            JournalError: another run holds it, it belongs to other inputs, or it is damaged.
+            JournalError: another run holds it, it belongs to other inputs, it is damaged, or it
+                is no journal: such a file is never discarded.
             SinkError: it cannot be written.
         """
         lock = JournalLock(path)
@@ -378,8 +381,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         start = file.read(len(_MAGIC))
     if start and start != _MAGIC:
         raise DamagedJournalError(
-            f"The file {path} is not a journal, or its beginning is damaged. Name another journal, "
-            "or discard this file with --restart."
+            f"The file {path} is not a journal, or its beginning is damaged. Name another journal."
         )
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
     try:
@@ -392,11 +394,32 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _discard(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        try:
+    """Remove a journal; refuse to remove anything else."""
+    try:
+        if path.exists() and not _is_own(path):
+            raise DamagedJournalError(
+                f"The file {path} is not a journal of this program, so it is not discarded. "
+                "Name another journal, or remove the file yourself."
+            )
+        for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        except OSError as error:
-            raise SinkError(f"The journal {path} cannot be discarded: {error.strerror}.") from None
+    except OSError as error:
+        raise SinkError(f"The journal {path} cannot be discarded: {error.strerror}.") from None
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is a journal by its header, or one that was never begun."""
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if not header:
+        return True
+    if not header.startswith(_MAGIC):
+        return False
+    application_id = int.from_bytes(header[68:72], "big")
+    # Killed before its first checkpoint, a journal has one page here and the rest in its log.
+    return application_id == _APPLICATION_ID or (
+        not application_id and path.stat().st_size <= _PAGE_BYTES
+    )
 
 
 @contextlib.contextmanager

@@ -146,6 +146,25 @@ def test_foreign_newer_and_damaged_files_are_refused_and_left_alone(
     with pytest.raises(DamagedJournalError):
         Journal.open(path, identity, now=0.0)
     assert path.read_bytes()[100:] == before[100:]  # the header may say WAL now
+    if harm in {_foreign, _not_sqlite}:
+        with pytest.raises(DamagedJournalError, match="not discarded"):
+            Journal.open(path, identity, now=0.0, restart=True)
+        assert path.read_bytes()[100:] == before[100:]
+    else:
+        Journal.open(path, identity, now=0.0, restart=True).close()
+
+
+def test_a_journal_killed_before_its_first_checkpoint_can_be_discarded(
+    tmp_path: Path, identity: JournalIdentity
+) -> None:
+    journal = Journal.open(tmp_path / "j", identity, now=0.0)
+    (tmp_path / "copy").mkdir()
+    for name in ("j", "j-wal"):
+        shutil.copy(tmp_path / name, tmp_path / "copy" / name)
+    journal.close()
+    restarted = Journal.open(tmp_path / "copy" / "j", identity, now=0.0, restart=True)
+    assert restarted.finished() == []
+    restarted.close()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
