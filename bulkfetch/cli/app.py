@@ -177,6 +177,7 @@ def export(
             partial=partial,
             csv_raw=csv_raw,
             report=report,
+            ca_bundle=ca_bundle,
         ),
         make_options,
         Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),

@@ -43,6 +43,7 @@ class ExportArguments:
     partial: bool
     csv_raw: bool
     report: Path | None
+    ca_bundle: Path | None
 
 
 def export(
@@ -98,6 +99,7 @@ def _settle(
     target = None if arguments.output == "-" else Path(arguments.output)
     if target is not None:
         check_target(target)
+    _check_paths_differ(arguments, journal)
     from_stdin = [
         name
         for name, value in (
@@ -122,6 +124,31 @@ def _settle(
         csv_raw=arguments.csv_raw,
         partial=arguments.partial,
     )
+
+
+def _check_paths_differ(arguments: ExportArguments, journal: Path) -> None:
+    """Check that nothing that is written stands where something else is read or written.
+
+    Raises:
+        UsageError: two options name one file.
+    """
+    named: dict[Path, str] = {}
+    for option, value in (
+        ("--output", arguments.output),
+        ("--journal", journal),
+        ("--report", arguments.report),
+        ("--learners", arguments.learners),
+        ("--courses", arguments.courses),
+        ("--token-file", arguments.token_file),
+        ("--ca-bundle", arguments.ca_bundle),
+    ):
+        if value is None or value == "-":
+            continue
+        path = Path(value).resolve()
+        other = named.setdefault(path, option)
+        reads = {"--learners", "--courses"}
+        if other != option and not {option, other} <= reads:
+            raise UsageError(f"{other} and {option} name the same file {value}.")
 
 
 def _read_region(arguments: ExportArguments) -> Rectangle:

@@ -218,6 +218,10 @@ def test_other_inputs_and_a_locked_journal_are_exit_6(bulkfetch: Bulkfetch, serv
         ({"--batch-size": "0"}, 2, "batch_size"),
         ({"--ca-bundle": "learners.txt", "--url": "https://127.0.0.1:9"}, 2, "CA bundle"),
         ({"--learners": "-", "--courses": "-"}, 2, "Only one"),
+        ({"-o": "learners.txt", "--format": "csv"}, 2, "name the same file"),
+        ({"--journal": "o.csv"}, 2, "name the same file"),
+        ({"--report": "./o.csv"}, 2, "name the same file"),
+        ({"--journal": "token.txt"}, 2, "name the same file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else None,
 )
