@@ -216,7 +216,7 @@ def test_other_inputs_and_a_locked_journal_are_exit_6(bulkfetch: Bulkfetch, serv
         ({"-o": "missing/o.csv"}, 7, "does not exist"),
         ({"--report": "missing/r.json"}, 7, "does not exist"),
         ({"--batch-size": "0"}, 2, "batch_size"),
-        ({"--ca-bundle": "learners.txt", "--url": "https://127.0.0.1:9"}, 2, "CA bundle"),
+        ({"--ca-bundle": "empty.txt", "--url": "https://127.0.0.1:9"}, 2, "CA bundle"),
         ({"--learners": "-", "--courses": "-"}, 2, "Only one"),
         ({"-o": "learners.txt", "--format": "csv"}, 2, "name the same file"),
         ({"--journal": "o.csv"}, 2, "name the same file"),
