@@ -185,6 +185,42 @@ def export(
 
 
 @app.command()
+def publish(
+    journal: Annotated[Path, typer.Argument(help="Journal of a finished export.")],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write (.csv, .jsonl, .parquet); - is CSV on standard output.",
+        ),
+    ],
+    output_format: Annotated[
+        str | None,
+        typer.Option("--format", help="csv, jsonl or parquet, if the name does not say it."),
+    ] = None,
+    csv_raw: Annotated[
+        bool,
+        typer.Option("--csv-raw", help="Leave CSV cells as they are, formulas too."),
+    ] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Also of an export that has not finished.")
+    ] = False,
+    quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Write a further output from a journal, without a call to the service."""
+    from bulkfetch.cli.console import Console  # noqa: PLC0415
+    from bulkfetch.cli.publish import PublishArguments  # noqa: PLC0415
+    from bulkfetch.cli.publish import publish as run_publish  # noqa: PLC0415
+
+    run_publish(
+        PublishArguments(journal, output, output_format, csv_raw, partial),
+        Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+    )
+
+
+@app.command()
 def simulate(
     learners: Annotated[int, typer.Option("--learners", help="How many learners.")] = 50_000,
     courses: Annotated[int, typer.Option("--courses", help="How many courses.")] = 400,

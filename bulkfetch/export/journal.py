@@ -22,7 +22,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from bulkfetch.errors import Anomaly, FailedIds, JournalError, LocalError, SinkError
+from bulkfetch.errors import (
+    Anomaly,
+    FailedIds,
+    JournalError,
+    LocalError,
+    SinkError,
+    UsageError,
+)
 from bulkfetch.export.lock import JournalLock
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 from bulkfetch.record import arrow_schema
@@ -141,6 +148,45 @@ class Journal:
             journal.close()
             raise
         return journal
+
+    @classmethod
+    def open_existing(cls, path: Path) -> "Journal":
+        """Open a journal for its own sake, whatever inputs it belongs to.
+
+        Raises:
+            UsageError: there is none.
+            JournalError: another run holds it, or it is damaged or no journal.
+        """
+        if not path.is_file() or not path.stat().st_size:
+            raise UsageError(f"There is no journal {path}.")
+        lock = JournalLock(path)
+        try:
+            with _mapped(path):
+                journal = cls(path, lock, _connect(path))
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            with _mapped(path):
+                journal._check_soundness()
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    @property
+    def identity(self) -> JournalIdentity:
+        """What the journal belongs to.
+
+        Raises:
+            DamagedJournalError: it cannot be told.
+        """
+        region = json.loads(self._meta("region") or "null")
+        operation, endpoint = self._meta("operation"), self._meta("endpoint")
+        if not isinstance(region, list) or operation is None or endpoint is None:
+            raise DamagedJournalError(f"The journal {self.path} is damaged. {_START_ANEW}")
+        learners, courses = (None if side is None else self._side(side) for side in region)
+        return JournalIdentity(operation, endpoint, Rectangle(learners, courses))
 
     def commit(self, batch: FinishedBatch) -> None:
         """Keep a finished batch, in one transaction.
@@ -274,8 +320,8 @@ class Journal:
             ):
                 self._connection.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
 
-    def _check(self, identity: JournalIdentity) -> None:
-        """Refuse a file that is not a whole journal of these inputs."""
+    def _check_soundness(self) -> None:
+        """Refuse a file that is not a whole journal of this program and version."""
         if self._pragma("application_id") != _APPLICATION_ID:
             raise DamagedJournalError(
                 f"The file {self.path} is a database of another program, not a journal. "
@@ -290,20 +336,21 @@ class Journal:
         (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise DamagedJournalError(f"The journal {self.path} is damaged. {_START_ANEW}")
+
+    def _check(self, identity: JournalIdentity) -> None:
+        """Refuse a journal that is not of these inputs."""
+        self._check_soundness()
+        was = self.identity
         differences = [
-            f"{name} was {was!r}, is {now!r}"
-            for name, was, now in (
-                ("the operation", self._meta("operation"), identity.operation),
-                ("the endpoint", self._meta("endpoint"), identity.endpoint),
+            f"{name} was {before!r}, is {now!r}"
+            for name, before, now in (
+                ("the operation", was.operation, identity.operation),
+                ("the endpoint", was.endpoint, identity.endpoint),
             )
-            if was != now
+            if before != now
         ]
-        region = json.loads(self._meta("region") or "null")
-        if not isinstance(region, list):
-            raise DamagedJournalError(f"The journal {self.path} is damaged. {_START_ANEW}")
-        for axis, side_id in zip(Axis, region, strict=True):
-            was = None if side_id is None else self._side(side_id)
-            difference = _compare(axis, was, identity.region.side(axis))
+        for axis in Axis:
+            difference = _compare(axis, was.region.side(axis), identity.region.side(axis))
             if difference:
                 differences.append(difference)
         if differences:

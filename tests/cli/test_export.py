@@ -68,6 +68,34 @@ def test_a_finished_journal_makes_no_request_and_publishes_the_same(
     assert len(place.simulator.ledger.calls) == calls
 
 
+def test_further_outputs_come_from_the_journal_without_a_call(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    assert bulkfetch(*place.export()).returncode == 0
+    calls = len(place.simulator.ledger.calls)
+    result = bulkfetch("publish", "o.csv.bulkfetch", "-o", "-")
+    assert (result.returncode, len(place.simulator.ledger.calls)) == (0, calls)
+    assert result.stdout == (place.directory / "o.csv").read_bytes()
+    assert bulkfetch("publish", "o.csv.bulkfetch", "-o", "p.jsonl").returncode == 0
+    assert len((place.directory / "p.jsonl").read_text().splitlines()) == 5_000
+
+
+def test_an_unfinished_journal_is_published_only_if_asked_for(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    bad = place.account.learner_ids[3]
+    place = serve({"name": "poison", "permanent": {"poison_learners": [bad]}})
+    assert bulkfetch(*place.export()).returncode == 3
+    refused = bulkfetch("publish", "o.csv.bulkfetch", "-o", "p.csv")
+    assert (refused.returncode, bad.encode() in refused.stderr) == (3, True)
+    assert not (place.directory / "p.csv").exists()
+    assert bulkfetch("publish", "o.csv.bulkfetch", "-o", "p.csv", "--partial").returncode == 0
+    assert bulkfetch("publish", "missing", "-o", "p.csv").returncode == 2
+    assert bulkfetch("publish", "learners.txt", "-o", "p.csv").returncode == 6
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_ends_it_soon_and_the_same_command_completes_it(
     bulkfetch: Bulkfetch, serve: Serve, number: int
@@ -309,7 +337,7 @@ def test_no_option_takes_a_secret(bulkfetch: Bulkfetch) -> None:
 
 def test_version_and_help_of_every_command(bulkfetch: Bulkfetch) -> None:
     assert bulkfetch("--version").stdout.strip()
-    for command in ("export", "simulate", "demo"):
+    for command in ("export", "publish", "simulate", "demo"):
         result = bulkfetch(command, "--help")
         assert (result.returncode, b"--quiet" in result.stdout) == (0, True)
 

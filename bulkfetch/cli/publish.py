@@ -1,0 +1,65 @@
+"""`bulkfetch publish`: a further output from a finished journal, without a call."""
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial as bind
+from pathlib import Path
+
+from bulkfetch.cli.console import Console
+from bulkfetch.cli.running import ending, leave, resume_command
+from bulkfetch.errors import UsageError
+from bulkfetch.export.atomic import check_target
+from bulkfetch.export.formats import format_of
+from bulkfetch.export.republish import republish
+
+
+@dataclass(frozen=True, slots=True)
+class PublishArguments:
+    """The command's options as they were given."""
+
+    journal: Path
+    output: str
+    format: str | None
+    csv_raw: bool
+    partial: bool
+
+
+def publish(arguments: PublishArguments, console: Console) -> None:
+    """Publish a journal and exit."""
+    stop = threading.Event()
+    with ending(console, lambda: resume_command(sys.argv[1:])) as result:
+        output_format = format_of(arguments.output, arguments.format)
+        if arguments.output != "-":
+            check_target(Path(arguments.output))
+            if Path(arguments.output).resolve() == arguments.journal.resolve():
+                raise UsageError("The output and the journal are the same file.")
+        work = bind(
+            republish,
+            arguments.journal,
+            sys.stdout.buffer if arguments.output == "-" else Path(arguments.output),
+            output_format,
+            csv_raw=arguments.csv_raw,
+            partial=arguments.partial,
+            should_stop=stop.is_set,
+        )
+        # In a thread, because a signal reaches Python only between DuckDB's long calls.
+        with ThreadPoolExecutor(1) as executor:
+            try:
+                published = executor.submit(work).result()
+            except BaseException:
+                stop.set()
+                raise
+        console.say(
+            "published",
+            f"{published.rows:,} rows, {published.duplicates:,} duplicates, "
+            f"{published.conflict_count:,} conflicts, {published.bytes_written:,} bytes\n"
+            f"written to {arguments.output}",
+            rows=published.rows,
+            duplicates=published.duplicates,
+            conflicts=published.conflict_count,
+            bytes=published.bytes_written,
+            output=arguments.output,
+        )
+    leave(result.code)

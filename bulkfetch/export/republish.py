@@ -1,0 +1,48 @@
+"""Make a further output from a finished journal, without a call."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from bulkfetch.errors import FailedIds, IncompleteError
+from bulkfetch.export.formats import OutputFormat
+from bulkfetch.export.journal import Journal
+from bulkfetch.export.publish import Published, publish
+from bulkfetch.plan.rectangle import subtract
+
+
+def republish(
+    journal_path: Path,
+    target: Path | BinaryIO,
+    output_format: OutputFormat,
+    *,
+    csv_raw: bool = False,
+    partial: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Published:
+    """Publish a journal that an export has finished.
+
+    Args:
+        journal_path: the journal.
+        target: a file, which is replaced whole or not at all, or a stream.
+        output_format: of the output.
+        csv_raw: as for `publish`.
+        partial: publish also what an unfinished export has fetched so far.
+        should_stop: as for `publish`.
+
+    Raises:
+        UsageError: there is no such journal.
+        JournalError: a run holds it, or it is damaged or no journal.
+        IncompleteError: parts of what the journal is for were not fetched.
+        SinkError: the output cannot be written.
+    """
+    journal = Journal.open_existing(journal_path)
+    try:
+        missing = subtract(journal.identity.region, journal.finished())
+        if missing and not partial:
+            raise IncompleteError(
+                (), [FailedIds(rest.learners, rest.courses, "not fetched", 0) for rest in missing]
+            )
+        return publish(journal, target, output_format, csv_raw=csv_raw, should_stop=should_stop)
+    finally:
+        journal.close()
