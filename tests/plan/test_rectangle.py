@@ -174,5 +174,5 @@ def test_a_large_export_is_resumed_within_seconds() -> None:
     ):
         started = time.process_time()
         rest = subtract(region, done)
-        assert time.process_time() - started < 4  # a second or so, on a machine that is idle
+        assert time.process_time() - started < 5  # a second or so, on a machine that is idle
         assert left is None or rest == left

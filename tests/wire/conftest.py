@@ -170,11 +170,11 @@ def _is_forbidden(document: bytes) -> bool:
             seen.append(version)
 
     parser.XmlDeclHandler = declare
-    parser.Parse(document, True)  # noqa: FBT003 - pyexpat's own signature
+    parser.Parse(document, True)
     return bool(seen)
 
 
-def _read_plainly(document: bytes) -> Reading | None:
+def _read_plainly(document: bytes) -> Reading | None:  # noqa: PLR0911 - a refusal a line
     try:
         if _is_forbidden(document):
             return None

@@ -46,9 +46,20 @@ NAMES_OF = {
     "expiryDate": ("expiryDate", "certExpiryDate"),
 }
 TRAPS = ("</enrollment>", "<enrollment>", "</p:enrollment>", "<!DOCTYPE x>", "</", "<", "!", "?")
-COMMENTS = (*TRAPS, "", "]]>", "<![CDATA[", "?>", "<?", "> - ")
-INSTRUCTIONS = (*TRAPS, "-->", "<!--", "]]>", "<![CDATA[", "? >")
-SECTIONS = (*TRAPS, "", "-->", "<!--", "?>", "<?x", "]]", "]>")
+COMMENTS = (*TRAPS, "", "-> </enrollment>", "]]>", "<![CDATA[", "?>", "<?", "> - ")
+INSTRUCTIONS = (*TRAPS, "> </enrollment>", "-->", "<!--", "]]>", "<![CDATA[", "? >")
+SECTIONS = (
+    *TRAPS,
+    "",
+    "]> </enrollment>",
+    "> ]]</enrollment>",
+    "-->",
+    "<!--",
+    "?>",
+    "<?x",
+    "]]",
+    "]>",
+)
 
 ids = st.text(
     st.one_of(
@@ -60,6 +71,9 @@ ids = st.text(
 ).filter(lambda text: text.strip(" \t\r\n"))
 
 examples = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+Ids = tuple[str, str, str]
 
 
 class Writer:
@@ -167,7 +181,7 @@ class Writer:
         if self.broken and self.maybe(0.05):
             self.element(namespace, local, scope, lambda _: self.value(text))
 
-    def record(self, texts: tuple[str, str, str], scope: dict[str, str]) -> None:
+    def record(self, texts: Ids, scope: dict[str, str]) -> None:  # noqa: C901 - a choice a line
         def fields(names: list[str]) -> list[tuple[str, str]]:
             kept = [name for name in names if self.random.random() < 0.6]
             return [
@@ -216,7 +230,7 @@ class Writer:
         namespace = STRANGE if self.broken and self.maybe(0.05) else self.payload
         self.element(namespace, "enrollment", scope, inside, note)
 
-    def write(self, records: list[tuple[str, str, str]]) -> bytes:
+    def write(self, records: list[Ids]) -> bytes:
         self.parts.append(self.random.choice(("", "\ufeff")) if self.maybe(0.3) else "")
         self.parts.append(
             self.random.choice(

@@ -90,8 +90,10 @@ def test_the_first_and_the_last_day_survive_in_both_forms(
 def test_texts_that_readers_of_tables_like_to_change_are_left_alone(
     answer: Callable[..., bytes], walked_bytes: int
 ) -> None:
-    texts = ["NULL", "nan", "N/A", "#N/A", "-", "None", "true", "007", "1e5", '"', '""', "'", ",",
-             "\\N", "\\t", "=1+1", "@x", "\u2028", "\u0085", "\ufeff", "\u200f", "😀", "#"]  # fmt: skip
+    texts = [
+        "\ufeffx", "NULL", "nan", "N/A", "#N/A", "-", "None", "true", "007", "1e5", '"', '""', "'",
+        ",", "\\N", "\\t", "=1+1", "@x", "\u2028", "\u0085", "\ufeff", "\u200f", "😀", "#",
+    ]  # fmt: skip
     document = answer(
         records="".join(
             f"<enrollment><enrollmentId>{text}</enrollmentId><courseId>{text}</courseId>"
@@ -174,11 +176,12 @@ def test_flat_text_and_rows_decode_alike_to_objects_and_arrow(
 ) -> None:
     text = "".join("\t".join(row) + "\n" for row in rows).encode()
     flat = Flat(text, len(rows), sum(bool(cell) for row in rows for cell in row))
-    readings = []
     decoders: list[Decoder[Any]] = [ObjectDecoder(), ArrowDecoder()]
-    for decoder in decoders:
-        for decoded in (decoder.from_flat(flat), decoder.from_rows(rows)):
-            readings.append((rows_of(decoded), decoded.anomalies, decoded.learner_ids))
+    readings = [
+        (rows_of(decoded), decoded.anomalies, decoded.learner_ids)
+        for decoder in decoders
+        for decoded in (decoder.from_flat(flat), decoder.from_rows(rows))
+    ]
     assert readings == [readings[0]] * 4
 
 
@@ -223,3 +226,16 @@ def test_one_flattener_serves_four_threads_at_once() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(work, range(4))) == 4_000
+
+
+def test_no_thread_sees_the_parser_or_the_stylesheets_of_another() -> None:
+    """They would be corrupted seldom, and then without a word."""
+    flattener = Flattener()
+
+    def mine() -> tuple[object, object]:
+        return flattener._parsers.parser, flattener._stylesheets.by_dialect
+
+    with ThreadPoolExecutor(1) as pool:
+        theirs = pool.submit(mine).result()
+    assert all(one is not other for one, other in zip(mine(), theirs, strict=True))
+    assert all(one is other for one, other in zip(mine(), mine(), strict=True))

@@ -1,4 +1,4 @@
-"""What is refused, always as MalformedAnswerError, in bounded time and without touching anything."""
+"""What is refused: always as MalformedAnswerError, in bounded time, and nothing is opened."""
 
 import socket
 import threading
@@ -200,15 +200,22 @@ def test_what_is_no_answer_in_utf_8_is_refused(
 )
 @pytest.mark.parametrize("size", [1, 10**6], ids=["byte by byte", "whole"])
 def test_what_is_utf_8_is_read(read_every_way: ReadEveryWay, body: bytes, size: int) -> None:
-    expected = ([("e", "c", "l", *[None] * 8)], {})
+    expected: object = ([("e", "c", "l", *[None] * 8)], {})
     assert read_every_way(in_pieces(body, size), 100) == expected
 
 
 def test_blanks_without_end_are_not_kept() -> None:
     cutter = SliceCutter()
+    chunks = [b" \n" * 1_000] * 100
     with pytest.raises(MalformedAnswerError):
-        for _ in range(100):
-            cutter.feed(b" \n" * 1_000)
+        list(map(cutter.feed, chunks))
+
+
+@pytest.mark.parametrize("size", [1, 10, 1_000])
+def test_a_document_type_is_refused_before_what_follows_it_is_read(size: int) -> None:
+    cutter = SliceCutter()
+    with pytest.raises(MalformedAnswerError, match="document type"):
+        list(map(cutter.feed, in_pieces(b"<?xml version='1.0'?><!-- --><!DOCTYPE x [", size)))
 
 
 def records(text: str) -> str:
