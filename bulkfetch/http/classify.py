@@ -90,7 +90,9 @@ def fault_may_decide(status: int) -> bool:
     return status == _OK or (status >= 400 and status not in _BY_STATUS)  # noqa: PLR2004
 
 
-def classify_fault(fault: Fault, status: int, redactor: Redactor) -> CallError:
+def classify_fault(
+    fault: Fault, status: int, redactor: Redactor, *, retry_after_s: float | None = None
+) -> CallError:
     """Return the error that a SOAP Fault means. Strings are compared without regard to case."""
     shown = redactor.show(fault.text) or redactor.show(fault.code) or "without text"
     if fault.says("authorization failed"):
@@ -111,7 +113,9 @@ def classify_fault(fault: Fault, status: int, redactor: Redactor) -> CallError:
         return type(by_status)(f'The service refuses the call: "{shown}".', status=status)
     if fault.code.casefold() in {"client", "sender"}:
         return ContentError(f'The service rejects the request: "{shown}".', status=status)
-    return ServerFailedError(f'The service failed: "{shown}".', status=status)
+    return ServerFailedError(
+        f'The service failed: "{shown}".', status=status, retry_after_s=retry_after_s
+    )
 
 
 def classify_exception(error: Exception, redactor: Redactor) -> CallError:

@@ -9,6 +9,7 @@ from bulkfetch.errors import (
     CredentialsError,
     MalformedAnswerError,
     TokenRejectedError,
+    TooLargeError,
     UsageError,
 )
 from bulkfetch.http.tokens import IssuedToken
@@ -60,6 +61,10 @@ class ClientCredentialsSource:
                 f"The token endpoint refuses the client id and secret ({error.status}).",
                 status=error.status,
             ) from None
+        except TooLargeError:
+            # Of the form or the answer here; the batch that waits for the token is not at fault.
+            message = "The token endpoint finds the request too large, or its answer is."
+            raise MalformedAnswerError(message) from None
         return _read_token(body)
 
 
@@ -79,7 +84,7 @@ def _read_token(body: bytes | None) -> IssuedToken:
     lifetime_s = answer.get("expires_in", _DOCUMENTED_LIFETIME_S)
     try:
         lifetime_s = float(lifetime_s)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         lifetime_s = _DOCUMENTED_LIFETIME_S
     if not (math.isfinite(lifetime_s) and lifetime_s > 0):
         lifetime_s = _DOCUMENTED_LIFETIME_S

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from bulkfetch.errors import MalformedAnswerError
 
 _STEP_BYTES = 256 * 1024
+_FED_BYTES = 16 * 1024
 _GZIP_WINDOW = 31
 _MAGIC = b"\x1f\x8b"
 
@@ -27,6 +28,11 @@ class Inflater:
         Raises:
             MalformedAnswerError: it is not gzip, its checksum is wrong, or something follows it.
         """
+        # Fed in parts, because the end of a member copies what follows it, and there may be many.
+        for start in range(0, len(chunk), _FED_BYTES):
+            yield from self._feed(chunk[start : start + _FED_BYTES])
+
+    def _feed(self, chunk: bytes) -> Iterator[bytes]:
         data = self._pending + chunk
         self._pending = b""
         while data:

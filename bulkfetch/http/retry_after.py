@@ -5,6 +5,7 @@ to respect them that serves anyone. What remains is capped, so that one answer c
 """
 
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -26,7 +27,9 @@ def read_retry_after(value: str | None, *, now: float) -> float | None:
         seconds = float(value)
     elif value.isascii():
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - now
+            date = parsedate_to_datetime(value)
+            # asctime's form, HTTP's oldest, names no zone and means GMT.
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
     else:

@@ -4,12 +4,14 @@ Redirects are never followed, cookies never kept, the environment's proxies and 
 Time limits cover connecting, silence and the whole call. With the caller's own session the limits
 are the same, but its connector, cookies and TLS settings are the caller's.
 
-Connections are kept alive; an answer knows whether its connection had served another before,
-because a late answer to an earlier request can be delivered as the answer to this one.
+Connections are kept alive, and aiohttp takes whatever came on an idle one for the next answer. So a
+connection that has served is used again only if nothing has come since; and because something may
+come while the next request is on its way, an answer knows whether its connection had served before.
 """
 
 import asyncio
 import contextlib
+import io
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -39,6 +41,7 @@ from bulkfetch.wire.document import read_fault
 _IDENTITY = frozenset({"", "identity"})
 _GZIP = frozenset({"gzip", "x-gzip"})
 _ERROR_BODY_CAP_BYTES = 256 * 1024
+_SENT_AT_ONCE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +97,19 @@ class Answer:
             self.wire_bytes += len(chunk)
             for piece in (chunk,) if inflater is None else inflater.feed(chunk):
                 self.body_bytes += len(piece)
-                if self.body_bytes > self._limits.answer_bytes:
-                    raise TooLargeError(
-                        f"The answer is larger than {self._limits.answer_bytes:,} bytes.",
-                        status=self.status,
-                    )
+                self._require_under_cap()
                 yield piece
+            self._require_under_cap()
         if inflater is not None and self.body_bytes + self.wire_bytes > 0:
             inflater.finish()
+
+    def _require_under_cap(self) -> None:
+        # Compressed, too: gzip members of nothing can go on for ever.
+        if max(self.body_bytes, self.wire_bytes) > self._limits.answer_bytes:
+            raise TooLargeError(
+                f"The answer is larger than {self._limits.answer_bytes:,} bytes.",
+                status=self.status,
+            )
 
     async def read_start(self, cap_bytes: int) -> bytes | None:
         """Return the whole body, or None if it has more than `cap_bytes`."""
@@ -169,7 +177,7 @@ class Transport:
         try:
             async with session.post(
                 url,
-                data=body,
+                data=body if len(body) <= _SENT_AT_ONCE_BYTES else io.BytesIO(body),
                 headers={"Accept-Encoding": "gzip", **headers, **extra},
                 allow_redirects=False,
                 raise_for_status=False,
@@ -194,9 +202,10 @@ class Transport:
             CallError: the status is not 200.
         """
         location = answer.header("Location")
+        retry_after_s = read_retry_after(answer.header("Retry-After"), now=self._wall_clock())
         error = classify_status(
             answer.status,
-            retry_after_s=read_retry_after(answer.header("Retry-After"), now=self._wall_clock()),
+            retry_after_s=retry_after_s,
             location=None if location is None else self._redactor.show(location, 120),
         )
         if error is None:
@@ -206,7 +215,9 @@ class Transport:
                 document = await answer.read_start(_ERROR_BODY_CAP_BYTES)
                 fault = None if document is None else read_fault(document)
                 if fault is not None:
-                    error = classify_fault(fault, answer.status, self._redactor)
+                    error = classify_fault(
+                        fault, answer.status, self._redactor, retry_after_s=retry_after_s
+                    )
         raise error
 
 
@@ -224,18 +235,33 @@ def open_session(
         context = ssl.create_default_context(cafile=None if ca_bundle is None else str(ca_bundle))
     except (OSError, ssl.SSLError):
         raise UsageError(f"The CA bundle {ca_bundle} cannot be read as PEM certificates.") from None
+    served: weakref.WeakSet[Any] = weakref.WeakSet()
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=context, force_close=not reuse_connections),
+        connector=_make_connector(served, limit=0, ssl=context, force_close=not reuse_connections),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
-        response_class=_tracking_response_class(),
+        response_class=_make_response_class(served),
     )
 
 
-def _tracking_response_class() -> type[aiohttp.ClientResponse]:
-    """Make the response class of one session: it notes which connections have served before."""
-    served: weakref.WeakSet[Any] = weakref.WeakSet()
+def _make_connector(served: weakref.WeakSet[Any], **settings: Any) -> aiohttp.TCPConnector:
+    """Make a connector that drops idle connections on which something has come unasked."""
+
+    class QuietConnector(aiohttp.TCPConnector):
+        async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+            while True:
+                connection = await super().connect(*args, **kwargs)
+                protocol = connection.protocol
+                if protocol is None or protocol not in served or not protocol.should_close:
+                    return connection
+                connection.close()
+
+    return QuietConnector(**settings)
+
+
+def _make_response_class(served: weakref.WeakSet[Any]) -> type[aiohttp.ClientResponse]:
+    """Make a response class that notes which connections have served, and says if its own had."""
 
     class TrackedResponse(aiohttp.ClientResponse):
         is_reused = False
