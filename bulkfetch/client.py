@@ -17,9 +17,10 @@ import aiohttp
 import anyio
 
 from bulkfetch.dedupe import Deduplicator, keep_packed
-from bulkfetch.engine.call import Caller, Service
+from bulkfetch.engine.call import Caller, HttpExchange, Service
+from bulkfetch.engine.fetch import fetch_regions
 from bulkfetch.engine.outcome import Counters, FetchReport, count_empty
-from bulkfetch.engine.run import Batch, Run, Unfetched
+from bulkfetch.engine.run import Batch, Unfetched
 from bulkfetch.errors import IncompleteError, UsageError
 from bulkfetch.http.address import check_base_url
 from bulkfetch.inputs import make_region
@@ -306,14 +307,15 @@ class Fetch:
 
         async def run(service: Service) -> Unfetched:
             async with send:
-                return await Run(
-                    Caller(service, decoder, self._counters),
+                exchange = HttpExchange(service, decoder, self._counters)
+                return await fetch_regions(
+                    [self._region],
+                    Caller(exchange, service.desk, self._counters),
                     send.send,
-                    workers=self._options.workers,
-                    policy=self._options.retry,
+                    options=self._options,
                     runtime=self._runtime,
                     counters=self._counters,
-                ).execute([self._region], batch_size=self._options.batch_size)
+                )
 
         try:
             task = self._client.start(run, "bulkfetch fetch")

@@ -7,7 +7,7 @@ answer to an earlier request could have been taken for it.
 """
 
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 
@@ -77,11 +77,18 @@ class Fetched(Generic[RowsT]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply(Generic[RowsT]):
+class Reply(Generic[RowsT]):
     """How one request ended, and whether its connection had served before."""
 
     result: Fetched[RowsT] | CallError
     is_reused: bool
+
+
+class Exchange(Protocol[RowsT]):
+    """One request and its answer, by whatever means: `HttpExchange`, or a simulated one."""
+
+    async def ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> Reply[RowsT]:
+        """Ask once, if `fresh` on a connection that has served nothing else; raise no CallError."""
 
 
 class Caller(Generic[RowsT]):
@@ -90,9 +97,9 @@ class Caller(Generic[RowsT]):
     Raises out of `fetch`: CallError, classified.
     """
 
-    def __init__(self, service: Service, decoder: Decoder[RowsT], counters: Counters) -> None:
-        self._service = service
-        self._decoder = decoder
+    def __init__(self, exchange: Exchange[RowsT], desk: TokenDesk, counters: Counters) -> None:
+        self._exchange = exchange
+        self._desk = desk
         self._counters = counters
 
     async def fetch(self, rectangle: Rectangle) -> Fetched[RowsT]:
@@ -101,7 +108,7 @@ class Caller(Generic[RowsT]):
         Raises:
             CallError: the call failed; its class says what to do.
         """
-        desk = self._service.desk
+        desk = self._desk
         while True:
             async with desk.lease() as lease:
                 result = await self._ask_surely(rectangle, lease)
@@ -112,7 +119,7 @@ class Caller(Generic[RowsT]):
             await desk.replace(lease, result)
 
     async def _ask_surely(self, rectangle: Rectangle, lease: Lease) -> Fetched[RowsT] | CallError:
-        reply = await self._ask(rectangle, lease, fresh=False)
+        reply = await self._exchange.ask(rectangle, lease, fresh=False)
         result = reply.result
         if reply.is_reused and (
             (isinstance(result, Fetched) and result.count == 0)
@@ -120,10 +127,19 @@ class Caller(Generic[RowsT]):
             or (isinstance(result, ContentError) and rectangle.pairs == 1)
         ):
             self._counters.confirmations += 1
-            result = (await self._ask(rectangle, lease, fresh=True)).result
+            result = (await self._exchange.ask(rectangle, lease, fresh=True)).result
         return result
 
-    async def _ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> _Reply[RowsT]:
+
+class HttpExchange(Generic[RowsT]):
+    """Asks over HTTP and reads the XML: cut, flattened, verified."""
+
+    def __init__(self, service: Service, decoder: Decoder[RowsT], counters: Counters) -> None:
+        self._service = service
+        self._decoder = decoder
+        self._counters = counters
+
+    async def ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> Reply[RowsT]:
         """Send one request and read its answer to the end."""
         service, counters = self._service, self._counters
         body = write_get_enrollments(lease.token, rectangle.learners, rectangle.courses)
@@ -141,10 +157,10 @@ class Caller(Generic[RowsT]):
                     counters.wire_bytes += answer.wire_bytes
                     counters.body_bytes += answer.body_bytes
         except CallError as error:
-            return _Reply(error.with_traceback(None), is_reused)
+            return Reply(error.with_traceback(None), is_reused)
         finally:
             counters.in_flight -= 1
-        return _Reply(result, is_reused)
+        return Reply(result, is_reused)
 
     async def _read(self, answer: Answer, rectangle: Rectangle, lease: Lease) -> Fetched[RowsT]:
         """Cut, flatten and verify an answer, slices in parallel, the last one last."""

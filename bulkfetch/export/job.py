@@ -17,9 +17,10 @@ from typing import Any, BinaryIO, TypeVar
 import anyio
 import pyarrow as pa
 
-from bulkfetch.engine.call import Caller
+from bulkfetch.engine.call import Caller, HttpExchange
+from bulkfetch.engine.fetch import fetch_regions
 from bulkfetch.engine.outcome import ANOMALIES_KEPT, Counters, count_empty
-from bulkfetch.engine.run import Batch, Run, Unfetched
+from bulkfetch.engine.run import Batch, Unfetched
 from bulkfetch.errors import Anomaly, Conflict, FailedIds, IncompleteError
 from bulkfetch.export.atomic import check_target
 from bulkfetch.export.formats import OutputFormat
@@ -163,14 +164,15 @@ class ExportJob:
         async with open_service(
             settings.base_url, settings.credentials, settings.options, self._runtime
         ) as service:
-            self._unfetched = await Run(
-                Caller(service, ArrowDecoder(), self._counters),
+            exchange = HttpExchange(service, ArrowDecoder(), self._counters)
+            self._unfetched = await fetch_regions(
+                missing,
+                Caller(exchange, service.desk, self._counters),
                 commit,
-                workers=settings.options.workers,
-                policy=settings.options.retry,
+                options=settings.options,
                 runtime=self._runtime,
                 counters=self._counters,
-            ).execute(missing, batch_size=settings.options.batch_size)
+            )
         now = self._runtime.wall_clock()
         await self._offload(
             journal.set_unfetched, self._unfetched.quarantined, self._unfetched.failed, now
