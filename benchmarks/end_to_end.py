@@ -49,6 +49,7 @@ async def export(url: str, learners: list[str], options: Any) -> int:
     """Export to a Parquet file, journal and publication included."""
     from bulkfetch.export.formats import OutputFormat  # noqa: PLC0415
     from bulkfetch.export.job import ExportJob, ExportSettings  # noqa: PLC0415
+    from bulkfetch.export.sinks.files import FileSink  # noqa: PLC0415
     from bulkfetch.inputs import make_region  # noqa: PLC0415
     from bulkfetch.service import Credentials  # noqa: PLC0415
 
@@ -59,8 +60,7 @@ async def export(url: str, learners: list[str], options: Any) -> int:
                 base_url=url,
                 credentials=Credentials(token="benchmark-token"),
                 region=make_region(learners, None),
-                target=target,
-                format=OutputFormat.PARQUET,
+                sink=FileSink(target, OutputFormat.PARQUET),
                 journal=target.with_name("journal"),
                 options=options,
             )

@@ -60,6 +60,8 @@ FIELDS: tuple[Field, ...] = (
 
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 
+TABLE_NAME = "enrollments"  # in databases
+
 RECORD_ELEMENT = "enrollment"
 CERTIFICATE_ELEMENT = "certificate"
 RESULT_ELEMENT = "GetEnrollmentsResult"

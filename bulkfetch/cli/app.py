@@ -56,7 +56,7 @@ def export(
         typer.Option(
             "-o",
             "--output",
-            help="File to write (.csv, .jsonl, .parquet); - is CSV on standard output.",
+            help="File to write (.csv, .jsonl, .parquet, .duckdb, .sqlite); - is standard output.",
         ),
     ],
     url: Annotated[
@@ -85,7 +85,9 @@ def export(
     ] = None,
     output_format: Annotated[
         str | None,
-        typer.Option("--format", help="csv, jsonl or parquet, if the name does not say it."),
+        typer.Option(
+            "--format", help="csv, jsonl, parquet, duckdb or sqlite, if the name does not say it."
+        ),
     ] = None,
     journal: Annotated[
         Path | None,
@@ -192,12 +194,14 @@ def publish(
         typer.Option(
             "-o",
             "--output",
-            help="File to write (.csv, .jsonl, .parquet); - is CSV on standard output.",
+            help="File to write (.csv, .jsonl, .parquet, .duckdb, .sqlite); - is standard output.",
         ),
     ],
     output_format: Annotated[
         str | None,
-        typer.Option("--format", help="csv, jsonl or parquet, if the name does not say it."),
+        typer.Option(
+            "--format", help="csv, jsonl, parquet, duckdb or sqlite, if the name does not say it."
+        ),
     ] = None,
     csv_raw: Annotated[
         bool,

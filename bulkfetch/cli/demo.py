@@ -21,6 +21,7 @@ from bulkfetch.cli.summary import say_summary
 from bulkfetch.errors import SinkError
 from bulkfetch.export.formats import OutputFormat
 from bulkfetch.export.job import ExportJob, ExportSettings
+from bulkfetch.export.sinks.files import FileSink
 from bulkfetch.inputs import make_region
 from bulkfetch.plan.rectangle import Axis
 from bulkfetch.service import Credentials
@@ -60,8 +61,7 @@ def _settings(url: str, directory: Path) -> ExportSettings:
             read_ids(str(directory / LEARNERS_FILE), Axis.LEARNERS),
             read_ids(str(directory / COURSES_FILE), Axis.COURSES),
         ),
-        target=target,
-        format=OutputFormat.PARQUET,
+        sink=FileSink(target, OutputFormat.PARQUET),
         journal=directory / "enrollments.parquet.bulkfetch",
         restart=True,  # each demo is a new server
     )

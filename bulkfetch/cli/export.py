@@ -17,8 +17,8 @@ from bulkfetch.cli.running import ending, leave, resume_command, run_job, say_st
 from bulkfetch.cli.summary import say_summary, write_report
 from bulkfetch.errors import UsageError
 from bulkfetch.export.atomic import check_target
-from bulkfetch.export.formats import format_of
 from bulkfetch.export.job import ExportJob, ExportSettings
+from bulkfetch.export.sinks.choose import choose_sink
 from bulkfetch.http.address import check_base_url
 from bulkfetch.inputs import make_region
 from bulkfetch.options import Options
@@ -69,7 +69,7 @@ def export(
         settings = _settle(arguments, make_options(), journal, console)
         if arguments.report is not None:
             check_target(arguments.report)
-        job = ExportJob(settings, stdout=sys.stdout.buffer if to_stdout else None)
+        job = ExportJob(settings)
         try:
             stopped_by = anyio.run(run_job, job, console)
         finally:
@@ -95,10 +95,12 @@ def _settle(
     if not url:
         raise UsageError(f"No service is given: use --url or {URL_VARIABLE}.")
     base_url = check_base_url(url)
-    output_format = format_of(arguments.output, arguments.format)
-    target = None if arguments.output == "-" else Path(arguments.output)
-    if target is not None:
-        check_target(target)
+    sink = choose_sink(
+        arguments.output,
+        sys.stdout.buffer,
+        output_format=arguments.format,
+        csv_raw=arguments.csv_raw,
+    )
     _check_paths_differ(arguments, journal)
     from_stdin = [
         name
@@ -116,12 +118,10 @@ def _settle(
         base_url=base_url,
         credentials=credentials,
         region=_read_region(arguments),
-        target=target,
-        format=output_format,
+        sink=sink,
         journal=journal,
         options=options,
         restart=arguments.restart,
-        csv_raw=arguments.csv_raw,
         partial=arguments.partial,
     )
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.running import ending, leave, resume_command
 from bulkfetch.errors import UsageError
-from bulkfetch.export.atomic import check_target
-from bulkfetch.export.formats import format_of
 from bulkfetch.export.republish import republish
+from bulkfetch.export.sinks.choose import choose_sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +29,19 @@ def publish(arguments: PublishArguments, console: Console) -> None:
     """Publish a journal and exit."""
     stop = threading.Event()
     with ending(console, lambda: resume_command(sys.argv[1:])) as result:
-        output_format = format_of(arguments.output, arguments.format)
-        if arguments.output != "-":
-            check_target(Path(arguments.output))
-            if Path(arguments.output).resolve() == arguments.journal.resolve():
-                raise UsageError("The output and the journal are the same file.")
+        sink = choose_sink(
+            arguments.output,
+            sys.stdout.buffer,
+            output_format=arguments.format,
+            csv_raw=arguments.csv_raw,
+        )
+        if Path(arguments.output).resolve() == arguments.journal.resolve():
+            raise UsageError("The output and the journal are the same file.")
+        sink.check()
         work = bind(
             republish,
             arguments.journal,
-            sys.stdout.buffer if arguments.output == "-" else Path(arguments.output),
-            output_format,
-            csv_raw=arguments.csv_raw,
+            sink,
             partial=arguments.partial,
             should_stop=stop.is_set,
         )

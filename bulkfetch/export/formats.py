@@ -1,4 +1,4 @@
-"""The formats of an output: which one a name means."""
+"""The formats of an output file: which one a name means."""
 
 from enum import Enum
 from pathlib import PurePath
@@ -12,9 +12,14 @@ class OutputFormat(Enum):
     CSV = "csv"
     JSONL = "jsonl"
     PARQUET = "parquet"
+    DUCKDB = "duckdb"
+    SQLITE = "sqlite"
 
 
-_CHOICES = ", ".join(f".{member.value}" for member in OutputFormat)
+_SUFFIXES = {"db": OutputFormat.SQLITE, "sqlite3": OutputFormat.SQLITE} | {
+    member.value: member for member in OutputFormat
+}
+CHOICES = ", ".join(f".{member.value}" for member in OutputFormat)
 
 
 def format_of(target: str, override: str | None = None) -> OutputFormat:
@@ -25,9 +30,9 @@ def format_of(target: str, override: str | None = None) -> OutputFormat:
     """
     name = override or ("csv" if target == "-" else PurePath(target).suffix[1:])
     try:
-        return OutputFormat(name.lower())
-    except ValueError:
+        return _SUFFIXES[name.lower()]
+    except KeyError:
         raise UsageError(
             f"The format of the output {target} is not known: its name must end in one of "
-            f"{_CHOICES}, or --format must say it."
+            f"{CHOICES}, or --format must say it."
         ) from None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import pyarrow as pa
@@ -22,10 +22,9 @@ from bulkfetch.engine.fetch import fetch_regions
 from bulkfetch.engine.outcome import ANOMALIES_KEPT, Counters, count_empty
 from bulkfetch.engine.run import Batch, Unfetched
 from bulkfetch.errors import Anomaly, Conflict, FailedIds, IncompleteError
-from bulkfetch.export.atomic import check_target
-from bulkfetch.export.formats import OutputFormat
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
 from bulkfetch.export.publish import Published, publish, returned_ids
+from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.options import Options
 from bulkfetch.plan.rectangle import Axis, Rectangle, subtract
 from bulkfetch.runtime import Runtime
@@ -45,24 +44,20 @@ class ExportSettings:
         base_url: the service.
         credentials: a token, or what to get tokens with.
         region: the ids asked for.
-        target: the output file; None for standard output.
-        format: of the output.
+        sink: the output.
         journal: the journal's file.
         options: batch size, workers, limits, retries.
         restart: discard an existing journal.
-        csv_raw: leave cells of a CSV as they are, also those that a spreadsheet would run.
         partial: if the export ends incomplete, publish what there is beside the output.
     """
 
     base_url: str
     credentials: Credentials
     region: Rectangle
-    target: Path | None
-    format: OutputFormat
+    sink: Sink
     journal: Path
     options: Options = Options()  # noqa: RUF009 - frozen
     restart: bool = False
-    csv_raw: bool = False
     partial: bool = False
 
 
@@ -86,7 +81,6 @@ class ExportJob:
     Args:
         settings: what to do.
         runtime: the seam.
-        stdout: where a target of None is written.
     """
 
     def __init__(
@@ -94,11 +88,9 @@ class ExportJob:
         settings: ExportSettings,
         *,
         runtime: Runtime | None = None,
-        stdout: BinaryIO | None = None,
     ) -> None:
         self._settings = settings
         self._runtime = runtime or Runtime()
-        self._stdout = stdout
         self._counters = Counters()
         self._writer = anyio.CapacityLimiter(1)
         self._stopping = threading.Event()
@@ -109,7 +101,7 @@ class ExportJob:
         self._pairs_before = 0
         self._unfetched = Unfetched((), ())
         self._published: Published | None = None
-        self._published_to: Path | None = None
+        self._published_to: str | None = None
         self._empty: Mapping[Axis, int] = dict.fromkeys(Axis, 0)
         self._anomalies: Sequence[Anomaly] = ()
         self._anomaly_count = 0
@@ -125,8 +117,7 @@ class ExportJob:
             UsageError: the settings cannot be used.
         """
         settings = self._settings
-        if settings.target is not None:
-            await self._offload(check_target, settings.target)
+        await self._offload(settings.sink.check)
         identity = JournalIdentity(OPERATION, settings.base_url, settings.region)
         journal = await self._offload(
             functools.partial(
@@ -192,12 +183,12 @@ class ExportJob:
             (*unfetched.quarantined, *unfetched.failed),
         )
         is_complete = not unfetched.quarantined and not unfetched.failed
-        target = settings.target
-        if not is_complete and target is not None:
-            target = target.with_name(f"{target.stem}.partial{target.suffix}")
         if is_complete or settings.partial:
-            self._published = await self._publish(journal, target)
-            self._published_to = target
+            sink = settings.sink if is_complete else settings.sink.partial()
+            self._published = await self._offload(
+                functools.partial(publish, journal, sink, should_stop=self._stopping.is_set)
+            )
+            self._published_to = sink.name
         if not is_complete:
             self._ended_at = self._runtime.wall_clock()
             await self._offload(journal.set_report, self.report())
@@ -205,21 +196,6 @@ class ExportJob:
         self._ended_at = self._runtime.wall_clock()
         self._phase = "done"
         await self._offload(journal.set_report, self.report())
-
-    async def _publish(self, journal: Journal, target: Path | None) -> Published:
-        sink = self._stdout if target is None else target
-        assert sink is not None
-
-        def work() -> Published:
-            return publish(
-                journal,
-                sink,
-                self._settings.format,
-                csv_raw=self._settings.csv_raw,
-                should_stop=self._stopping.is_set,
-            )
-
-        return await self._offload(work)
 
     def progress(self) -> Progress:
         """Say where the export stands; call it in the event loop that runs it."""
@@ -276,7 +252,7 @@ class ExportJob:
             "ended_at": _iso(ended_at),
             "duration_s": round(duration_s, 3),
             "rows_per_s": round(counters.rows / duration_s) if duration_s else 0,
-            "output": None if self._published_to is None else str(self._published_to),
+            "output": self._published_to,
             "journal": str(self._settings.journal),
         }
 

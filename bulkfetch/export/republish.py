@@ -2,21 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from bulkfetch.errors import FailedIds, IncompleteError
-from bulkfetch.export.formats import OutputFormat
 from bulkfetch.export.journal import Journal
 from bulkfetch.export.publish import Published, publish
+from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.plan.rectangle import subtract
 
 
 def republish(
     journal_path: Path,
-    target: Path | BinaryIO,
-    output_format: OutputFormat,
+    sink: Sink,
     *,
-    csv_raw: bool = False,
     partial: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Published:
@@ -24,9 +21,7 @@ def republish(
 
     Args:
         journal_path: the journal.
-        target: a file, which is replaced whole or not at all, or a stream.
-        output_format: of the output.
-        csv_raw: as for `publish`.
+        sink: where to.
         partial: publish also what an unfinished export has fetched so far.
         should_stop: as for `publish`.
 
@@ -43,6 +38,6 @@ def republish(
             raise IncompleteError(
                 (), [FailedIds(rest.learners, rest.courses, "not fetched", 0) for rest in missing]
             )
-        return publish(journal, target, output_format, csv_raw=csv_raw, should_stop=should_stop)
+        return publish(journal, sink, should_stop=should_stop)
     finally:
         journal.close()

@@ -149,6 +149,19 @@ def test_csv_goes_to_standard_output_and_a_closed_reader_is_exit_7(
     assert b"Traceback" not in stderr
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "sqlite"])
+def test_every_format_goes_to_standard_output(
+    bulkfetch: Bulkfetch, serve: Serve, form: str
+) -> None:
+    place = serve()
+    arguments = ("--format", form, "--journal", "j")
+    result = bulkfetch(*place.export(*arguments, output="-"))
+    assert result.returncode == 0, result.stderr
+    assert bulkfetch("publish", "j", "-o", f"o.{form}").returncode == 0
+    assert result.stdout == (place.directory / f"o.{form}").read_bytes()
+    assert len(result.stdout) > 100_000
+
+
 def test_everything_written_is_private_whatever_the_umask(
     bulkfetch: Bulkfetch, serve: Serve
 ) -> None:

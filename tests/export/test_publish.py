@@ -18,12 +18,15 @@ from bulkfetch.errors import SinkError, UsageError
 from bulkfetch.export.atomic import check_target
 from bulkfetch.export.formats import OutputFormat, format_of
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
-from bulkfetch.export.publish import PublishingStopped, publish, returned_ids
+from bulkfetch.export.publish import publish, returned_ids
+from bulkfetch.export.sinks.files import FileSink, StreamSink
+from bulkfetch.export.stopping import PublishingStopped
 from bulkfetch.record import FIELD_NAMES, Enrollment
 
 Enrollments = Callable[[int], list[Enrollment]]
 Finished = Callable[..., FinishedBatch]
 FORMATS = list(OutputFormat)
+BYTE_STABLE = [OutputFormat.CSV, OutputFormat.JSONL, OutputFormat.PARQUET, OutputFormat.SQLITE]
 
 
 def as_text(value: object) -> str:
@@ -41,13 +44,54 @@ def test_csv_holds_every_row_sorted_with_iso_dates(
 ) -> None:
     rows = enrollments(300)
     journal.commit(finished(rows))
-    published = publish(journal, tmp_path / "o.csv", OutputFormat.CSV)
-    text = (tmp_path / "o.csv").read_text(encoding="utf-8")
-    read = list(csv.reader(io.StringIO(text)))
+    published = publish(journal, FileSink(tmp_path / "o.csv", OutputFormat.CSV))
+    text = (tmp_path / "o.csv").read_bytes().decode()
+    read = list(csv.reader(io.StringIO(text, newline="")))
     assert read[0] == list(FIELD_NAMES)
     assert read[1:] == [[as_text(value) for value in row] for row in sorted(rows)]
     assert (published.rows, published.duplicates) == (300, 0)
     assert published.bytes_written == len(text.encode())
+
+
+def read_strictly(text: str) -> list[list[str]]:
+    """Read the grammar of RFC 4180, section 2, and nothing else."""
+    cell = re.compile(r'"((?:[^"]|"")*)"|([^",\r\n]*)')
+    rows: list[list[str]] = [[]]
+    at = 0
+    while at < len(text):
+        match = cell.match(text, at)
+        assert match is not None
+        quoted, plain = match.groups()
+        rows[-1].append(plain if quoted is None else quoted.replace('""', '"'))
+        at = match.end()
+        if text.startswith("\r\n", at):
+            rows.append([])
+            at += 2
+        else:
+            assert text[at] == ",", text[at - 10 : at + 10]
+            at += 1
+    assert rows.pop() == []
+    return rows
+
+
+def test_csv_is_that_of_rfc_4180(journal: Journal, finished: Finished, tmp_path: Path) -> None:
+    cells = ["a,b", 'say "x"', "two\nlines", "two\r\nlines", "cr\rhere", "ł🎓", "plain", " b "]
+    rows = [
+        Enrollment(f"e{number}", cell, cell, issued_certificate_id=cell)
+        for number, cell in enumerate(cells)
+    ]
+    journal.commit(finished(rows))
+    publish(journal, FileSink(tmp_path / "o.csv", OutputFormat.CSV))
+    read = read_strictly((tmp_path / "o.csv").read_bytes().decode())
+    assert read == [list(FIELD_NAMES), *([as_text(value) for value in row] for row in rows)]
+
+
+def test_csv_tells_an_empty_text_from_none(
+    journal: Journal, finished: Finished, tmp_path: Path
+) -> None:
+    journal.commit(finished([Enrollment("e", "c", "l", issued_certificate_id="")]))
+    publish(journal, FileSink(tmp_path / "o.csv", OutputFormat.CSV))
+    assert (tmp_path / "o.csv").read_bytes().endswith(b'\r\ne,c,l,,,,,,"",,\r\n')
 
 
 def test_jsonl_holds_every_key_and_null(
@@ -58,7 +102,7 @@ def test_jsonl_holds_every_key_and_null(
         datetime(2022, 7, 15, 7, 19, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
     )  # fmt: skip
     journal.commit(finished([full, Enrollment("e0", 'c\n"', "ł\u2028🎓")]))
-    publish(journal, tmp_path / "o.jsonl", OutputFormat.JSONL)
+    publish(journal, FileSink(tmp_path / "o.jsonl", OutputFormat.JSONL))
     first, second = (tmp_path / "o.jsonl").read_text(encoding="utf-8").split("\n")[:2]
     assert json.loads(first) == dict.fromkeys(FIELD_NAMES) | {
         "enrollment_id": "e0", "course_id": 'c\n"', "learner_id": "ł\u2028🎓",
@@ -77,7 +121,7 @@ def test_parquet_is_typed_and_exact(
 ) -> None:
     rows = enrollments(300)
     journal.commit(finished(rows))
-    publish(journal, tmp_path / "o.parquet", OutputFormat.PARQUET)
+    publish(journal, FileSink(tmp_path / "o.parquet", OutputFormat.PARQUET))
     table = pq.read_table(tmp_path / "o.parquet")
     assert [Enrollment(*row.values()) for row in table.to_pylist()] == sorted(rows)
     types = [str(field.type) for field in table.schema]
@@ -90,7 +134,7 @@ def test_parquet_is_typed_and_exact(
     )
 
 
-@pytest.mark.parametrize("output_format", FORMATS)
+@pytest.mark.parametrize("output_format", BYTE_STABLE)
 def test_the_bytes_do_not_depend_on_the_order_of_arrival(
     identity: JournalIdentity,
     enrollments: Enrollments,
@@ -109,7 +153,7 @@ def test_the_bytes_do_not_depend_on_the_order_of_arrival(
         step = chance.randrange(50, 500)
         for start in range(0, len(rows), step):
             journal.commit(finished(rows[start : start + step]))
-        published = publish(journal, tmp_path / f"o{seed}", output_format)
+        published = publish(journal, FileSink(tmp_path / f"o{seed}", output_format))
         journal.close()
         assert (published.rows, published.duplicates, published.conflict_count) == (2_000, 2, 1)
         kept, dropped = published.conflicts[0].kept, published.conflicts[0].dropped
@@ -126,7 +170,7 @@ def test_many_copies_of_a_row_are_one(
     rows = enrollments(3)
     for _ in range(8):
         journal.commit(finished(rows * 1_500))
-    published = publish(journal, tmp_path / "o.csv", OutputFormat.CSV)
+    published = publish(journal, FileSink(tmp_path / "o.csv", OutputFormat.CSV))
     assert (published.rows, published.duplicates) == (3, 36_000 - 3)
 
 
@@ -161,8 +205,8 @@ def test_csv_runs_no_formula_and_gives_every_cell_back(
 
     batch = pa.RecordBatch.from_pylist([row._asdict() for row in rows], arrow_schema())
     journal.commit(FinishedBatch(identity.region, [batch], len(rows), 0, 1, 0.0, 0.0, 0, 0, ()))
-    publish(journal, directory / "o.csv", OutputFormat.CSV)
-    publish(journal, directory / "raw.csv", OutputFormat.CSV, csv_raw=True)
+    publish(journal, FileSink(directory / "o.csv", OutputFormat.CSV))
+    publish(journal, FileSink(directory / "raw.csv", OutputFormat.CSV, csv_raw=True))
     journal.close()
 
     def ids(name: str) -> list[str]:
@@ -188,7 +232,7 @@ def test_an_output_is_replaced_whole_and_is_private(
     journal.commit(finished(enrollments(10)))
     before = os.umask(0)
     try:
-        publish(journal, target, output_format)
+        publish(journal, FileSink(target, output_format))
     finally:
         os.umask(before)
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
@@ -198,14 +242,19 @@ def test_an_output_is_replaced_whole_and_is_private(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("output_format", FORMATS)
 def test_a_stopped_publication_leaves_the_old_file_and_nothing_else(
-    journal: Journal, enrollments: Enrollments, finished: Finished, tmp_path: Path
+    journal: Journal,
+    enrollments: Enrollments,
+    finished: Finished,
+    tmp_path: Path,
+    output_format: OutputFormat,
 ) -> None:
     target = tmp_path / "o.csv"
     target.write_text("the old one")
     journal.commit(finished(enrollments(10)))
     with pytest.raises(PublishingStopped):
-        publish(journal, target, OutputFormat.CSV, should_stop=lambda: True)
+        publish(journal, FileSink(target, output_format), should_stop=lambda: True)
     assert target.read_text() == "the old one"
     assert {path.name for path in tmp_path.iterdir()} == {
         "o.csv", "journal", "journal-wal", "journal-shm", "journal.lock",
@@ -218,33 +267,43 @@ def test_a_link_stays_a_link(
     (tmp_path / "real").mkdir()
     (tmp_path / "link.csv").symlink_to(tmp_path / "real" / "o.csv")
     journal.commit(finished(enrollments(3)))
-    publish(journal, tmp_path / "link.csv", OutputFormat.CSV)
+    publish(journal, FileSink(tmp_path / "link.csv", OutputFormat.CSV))
     assert (tmp_path / "link.csv").is_symlink()
     assert len((tmp_path / "real" / "o.csv").read_text().splitlines()) == 4
 
 
+@pytest.mark.parametrize("output_format", BYTE_STABLE)
 def test_a_stream_gets_the_same_bytes(
-    journal: Journal, enrollments: Enrollments, finished: Finished, tmp_path: Path
+    journal: Journal,
+    enrollments: Enrollments,
+    finished: Finished,
+    tmp_path: Path,
+    output_format: OutputFormat,
 ) -> None:
     journal.commit(finished(enrollments(30)))
     stream = io.BytesIO()
-    publish(journal, stream, OutputFormat.CSV)
-    publish(journal, tmp_path / "o.csv", OutputFormat.CSV)
-    assert stream.getvalue() == (tmp_path / "o.csv").read_bytes()
+    publish(journal, StreamSink(stream, output_format))
+    publish(journal, FileSink(tmp_path / "o", output_format))
+    assert stream.getvalue() == (tmp_path / "o").read_bytes()
 
 
 def test_an_export_of_nothing_is_a_header(journal: Journal, tmp_path: Path) -> None:
-    published = publish(journal, tmp_path / "o.csv", OutputFormat.CSV)
+    published = publish(journal, FileSink(tmp_path / "o.csv", OutputFormat.CSV))
     assert published.rows == 0
     assert (tmp_path / "o.csv").read_text().strip() == ",".join(FIELD_NAMES)
 
 
-def test_a_full_disk_leaves_the_old_file(
-    journal: Journal, enrollments: Enrollments, finished: Finished
+@pytest.mark.parametrize("output_format", FORMATS)
+def test_a_directory_that_is_gone_is_one_sentence(
+    journal: Journal,
+    enrollments: Enrollments,
+    finished: Finished,
+    tmp_path: Path,
+    output_format: OutputFormat,
 ) -> None:
     journal.commit(finished(enrollments(3)))
-    with pytest.raises(SinkError):
-        publish(journal, Path("/dev/full/o.csv"), OutputFormat.CSV)
+    with pytest.raises(SinkError, match="cannot be written: No such file or directory"):
+        publish(journal, FileSink(tmp_path / "gone" / "o", output_format))
 
 
 def test_returned_ids_are_those_of_the_rows(
@@ -268,6 +327,10 @@ def test_returned_ids_are_those_of_the_rows(
         ("-", None, OutputFormat.CSV),
         ("-", "jsonl", OutputFormat.JSONL),
         ("x.data", "parquet", OutputFormat.PARQUET),
+        ("x.duckdb", None, OutputFormat.DUCKDB),
+        ("x.sqlite", None, OutputFormat.SQLITE),
+        ("x.db", None, OutputFormat.SQLITE),
+        ("x.sqlite3", None, OutputFormat.SQLITE),
     ],
 )
 def test_the_name_says_the_format(

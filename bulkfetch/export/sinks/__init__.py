@@ -1,0 +1,1 @@
+"""Where a publication goes: one module a kind of output."""
