@@ -1,17 +1,27 @@
 """Write a file whole or not at all, readable by its owner alone.
 
-Temporary file in the same directory, 0600 from birth; written, flushed, fsynced, closed with the
-error looked at (on a full disk a small write fails only there); renamed over the target; then the
-directory is fsynced. A target that is a link is followed, so that the link stays.
+Temporary file in the same directory, 0600 from birth; written, flushed, closed with the error
+looked at (on a full disk a small write fails only there), fsynced; renamed over the target; then
+the directory is fsynced. A target that is a link is followed, so that the link stays.
+
+The temporary file's name is a function of the target's, and whoever writes it holds a lock on it:
+so what a killed run left behind is told from what another run is writing, and is removed by the
+next run instead of filling the directory. A descriptor is open from before the first byte until
+after the fsync, because Linux reports a failed write-back to those that were open at the time.
 """
 
 import contextlib
+import fcntl
 import os
-import tempfile
+import shutil
+import time
 from collections.abc import Generator
 from pathlib import Path
 
 from bulkfetch.errors import SinkError, UsageError
+
+_TRIES = 20
+_WAIT_S = 0.05
 
 
 def check_target(target: Path) -> None:
@@ -28,13 +38,15 @@ def check_target(target: Path) -> None:
         raise UsageError(f"The output {target} is not a file: use -o - for standard output.")
     if not target.parent.is_dir():
         raise SinkError(f"The output's directory {target.parent} does not exist: create it first.")
+    # Not the temporary file's own name: another run may be writing that.
+    probe = target.with_name(f".{target.name}.bulkfetch-try")
     try:
-        descriptor, probe = tempfile.mkstemp(prefix=".bulkfetch-", dir=target.parent)
-        os.close(descriptor)
-        Path(probe).unlink()
+        probe.unlink(missing_ok=True)
+        os.close(_create(probe))
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise SinkError(
-            f"The output's directory {target.parent} cannot be written to: {error.strerror}."
+            f"The output {target} cannot be written to its directory: {error.strerror}."
         ) from None
 
 
@@ -43,26 +55,110 @@ def replacing(target: Path) -> Generator[Path, None, None]:
     """Give a temporary file to write; put it in the target's place if the block succeeds.
 
     Raises:
-        SinkError: the file cannot be made durable or put in place.
+        SinkError: the file cannot be written, made durable or put in place, or another run is
+            writing it. An `OSError` of the block counts as such.
     """
     target = target.resolve()
+    temporary = target.with_name(f".{target.name}.bulkfetch-part")
     with _mapped(target):
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(descriptor)
-    temporary = Path(name)
+        descriptor = _create_locked(temporary)
+    is_ours = True
     try:
-        yield temporary
         with _mapped(target):
-            _sync(temporary)
+            yield temporary
+            os.fsync(descriptor)
+            _sync(temporary)  # the same file, unless the block replaced it
             temporary.replace(target)
+            is_ours = False  # from here on the name may be another run's
             _sync(target.parent)
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            if is_ours:
+                temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)  # was synced: nothing is lost here
+
+
+@contextlib.contextmanager
+def scratch_directory(journal: Path) -> Generator[Path, None, None]:
+    """Give an empty directory beside a journal, for its owner alone; remove it afterwards.
+
+    It has one name, so that the next run removes what a killed one left. Hold the journal's lock.
+
+    Raises:
+        SinkError: it cannot be made.
+    """
+    directory = journal.absolute().with_name(f".{journal.name}.bulkfetch-scratch")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory)
+        directory.mkdir(mode=0o700)
+    except OSError as error:
+        raise SinkError(
+            f"The space for sorting {directory} cannot be made: {error.strerror}."
+        ) from None
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _create(path: Path) -> int:
+    """Create a file, and nothing else, and return its descriptor."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
+def _create_locked(path: Path) -> int:
+    """Create a file and lock it, in place of one that a killed run left.
+
+    Raises:
+        SinkError: another run holds it.
+        OSError: it cannot be created.
+    """
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileExistsError):
+            descriptor = _create(path)
+            if _is_locked_here(descriptor, path):
+                return descriptor
+            os.close(descriptor)
+        _remove_abandoned(path)
+    raise SinkError(
+        f"Another run is writing the same output ({path}). Wait for it, or name another output."
+    )
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove a temporary file that nobody is writing; wait a moment if somebody is."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if _is_locked_here(descriptor, path):
+            path.unlink()
+        else:
+            time.sleep(_WAIT_S)
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked_here(descriptor: int, path: Path) -> bool:
+    """Lock an open file; False if another run has it, or has it under this name no more."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks: the journal's lock has to do
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

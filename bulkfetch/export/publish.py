@@ -5,16 +5,15 @@ sink writes it. So the same rows give the same bytes of CSV and JSONL and the sa
 other output, in whatever order and from however many runs they came.
 """
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkfetch.errors import Conflict, SinkError
+from bulkfetch.export.atomic import scratch_directory
 from bulkfetch.export.journal import Journal
 from bulkfetch.export.merge import Merger
 from bulkfetch.export.sinks.sink import Publication, Sink
@@ -62,17 +61,15 @@ def publish(
     stopping = Stopping(should_stop)
     try:
         with (
-            tempfile.TemporaryDirectory(
-                prefix=".bulkfetch-publish-", dir=journal.path.absolute().parent
-            ) as directory,
-            connect(memory_limit_mb, Path(directory)) as sorter,
+            scratch_directory(journal.path) as directory,
+            connect(memory_limit_mb, directory) as sorter,
             stopping.interrupting(sorter.interrupt),
             stopping.watching(),
         ):
             rows = sort(sorter, stopping.guard(journal.record_batches(), failures))
             written = sink.write(
                 stopping.guard(merger.merge(rows), failures),
-                Publication(journal, Path(directory), memory_limit_mb, stopping),
+                Publication(journal, directory, memory_limit_mb, stopping),
             )
     except (SinkError, duckdb.Error, pa.ArrowException, OSError) as error:
         # The first cause, not what a library made of it on the way.
