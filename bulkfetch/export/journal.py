@@ -2,8 +2,9 @@
 
 WAL and synchronous=FULL, one transaction a batch: rows (Arrow IPC, zstd) beside the rectangle that
 they answer, with a checksum over all of it. kill -9 in a loop tore none of 60 such files, where
-JSON checkpoints tore 50. The file is 0600 from birth, and its inputs are part of it: a run with
-other ids or another endpoint is refused, one with another token or batch size is not.
+JSON checkpoints tore 50. The file's inputs are part of it: a run with other ids or another endpoint
+is refused, one with another token or batch size is not. The checksums are verified when the journal
+is opened, because damage that is found only on publishing is found after an hour of fetching.
 
 Methods block, and are called by one thread at a time.
 """
@@ -26,19 +27,25 @@ from bulkfetch.errors import (
     Anomaly,
     FailedIds,
     JournalError,
-    LocalError,
     SinkError,
     UsageError,
+)
+from bulkfetch.export.database import (
+    APPLICATION_ID,
+    START_ANEW,
+    DamagedJournalError,
+    checkpoint,
+    connect,
+    discard,
+    is_blank,
+    mapped,
+    pragma,
 )
 from bulkfetch.export.lock import JournalLock
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 from bulkfetch.record import arrow_schema
 
-_APPLICATION_ID = 0x626C6B66  # "blkf"
 _VERSION = 1
-_MAGIC = b"SQLite format 3\0"
-_HEADER_BYTES = 100
-_PAGE_BYTES = 4096
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE side (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, ids BLOB NOT NULL);
@@ -60,10 +67,6 @@ CREATE TABLE unfetched (kind TEXT NOT NULL, learners INTEGER REFERENCES side,
 
 class ChangedInputsError(JournalError):
     """The journal belongs to other ids, another endpoint or another operation."""
-
-
-class DamagedJournalError(JournalError):
-    """The file is no journal of this program, of a newer version, or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,18 @@ class JournalTotals:
 class Journal:
     """An open journal, locked for this run. Open it with `Journal.open`."""
 
-    def __init__(self, path: Path, lock: JournalLock, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, *, restart: bool = False) -> None:
         self.path = path
-        self._lock = lock
-        self._connection = connection
+        self._lock = JournalLock(path)
+        try:
+            if restart:
+                discard(path)
+            with mapped(path):
+                self._connection = connect(path)
+                self._file = path.stat()
+        except BaseException:
+            self._lock.release()
+            raise
 
     @classmethod
     def open(
@@ -128,25 +139,12 @@ class Journal:
                 is no journal: such a file is never discarded.
             SinkError: it cannot be written.
         """
-        lock = JournalLock(path)
-        try:
-            if restart:
-                _discard(path)
-            with _mapped(path):
-                connection = _connect(path)
-        except BaseException:
-            lock.release()
-            raise
-        journal = cls(path, lock, connection)
-        try:
-            with _mapped(path):
-                if journal._is_blank():
-                    journal._begin(identity, now)
-                else:
-                    journal._check(identity)
-        except BaseException:
-            journal.close()
-            raise
+        journal = cls(path, restart=restart)
+        with journal._closed_on_failure():
+            if is_blank(journal._connection):
+                journal._begin(identity, now)
+            else:
+                journal._check(identity)
         return journal
 
     @classmethod
@@ -157,22 +155,22 @@ class Journal:
             UsageError: there is none.
             JournalError: another run holds it, or it is damaged or no journal.
         """
-        if not path.is_file() or not path.stat().st_size:
-            raise UsageError(f"There is no journal {path}.")
-        lock = JournalLock(path)
-        try:
-            with _mapped(path):
-                journal = cls(path, lock, _connect(path))
-        except BaseException:
-            lock.release()
-            raise
-        try:
-            with _mapped(path):
-                journal._check_soundness()
-        except BaseException:
-            journal.close()
-            raise
+        with mapped(path):
+            if not path.is_file() or not path.stat().st_size:
+                raise UsageError(f"There is no journal {path}.")
+        journal = cls(path)
+        with journal._closed_on_failure():
+            journal._check_soundness()
         return journal
+
+    @contextlib.contextmanager
+    def _closed_on_failure(self) -> Generator[None, None, None]:
+        try:
+            with mapped(self.path):
+                yield
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def identity(self) -> JournalIdentity:
@@ -181,18 +179,22 @@ class Journal:
         Raises:
             DamagedJournalError: it cannot be told.
         """
-        region = json.loads(self._meta("region") or "null")
         operation, endpoint = self._meta("operation"), self._meta("endpoint")
-        if not isinstance(region, list) or operation is None or endpoint is None:
-            raise DamagedJournalError(f"The journal {self.path} is damaged. {_START_ANEW}")
-        learners, courses = (None if side is None else self._side(side) for side in region)
-        return JournalIdentity(operation, endpoint, Rectangle(learners, courses))
+        try:
+            learners, courses = json.loads(self._meta("region") or "null")
+        except (ValueError, TypeError):
+            operation = None
+        if operation is None or endpoint is None:
+            raise self._damaged()
+        return JournalIdentity(
+            operation, endpoint, Rectangle(self._side_of(learners), self._side_of(courses))
+        )
 
     def commit(self, batch: FinishedBatch) -> None:
         """Keep a finished batch, in one transaction.
 
         Raises:
-            SinkError: the disk is full or fails.
+            SinkError: the disk is full or fails, or the file was removed.
         """
         data = _to_ipc(batch.batches)
         numbers = (batch.rows, batch.surplus, batch.attempts)
@@ -224,11 +226,11 @@ class Journal:
         Raises:
             DamagedJournalError: a side does not match its digest.
         """
-        with _mapped(self.path):
+        with mapped(self.path):
             pairs = self._connection.execute("SELECT learners, courses FROM batch").fetchall()
-            sides: dict[int | None, Side] = {None: None}
-            for side_id in {side for pair in pairs for side in pair if side is not None}:
-                sides[side_id] = self._side(side_id)
+            sides: dict[int | None, Side] = {}
+            for side_id in {side for pair in pairs for side in pair}:
+                sides[side_id] = self._side_of(side_id)
         return [Rectangle(sides[learners], sides[courses]) for learners, courses in pairs]
 
     def record_batches(self) -> Iterator[pa.RecordBatch]:
@@ -237,21 +239,26 @@ class Journal:
         Raises:
             DamagedJournalError: a batch does not match its checksum.
         """
-        with _mapped(self.path):
-            cursor = self._connection.execute(
-                "SELECT id, learners, courses, row_count, arrow, checksum FROM batch ORDER BY id"
-            )
-            for number, learners, courses, rows, data, checksum in cursor:
-                if _checksum((learners, courses), rows, data) != checksum:
-                    raise DamagedJournalError(
-                        f"Batch {number} of the journal {self.path} is damaged. {_START_ANEW}"
-                    )
+        with mapped(self.path):
+            for rows, data in self._verified():
                 if rows:
                     yield from _from_ipc(data)
 
+    def _verified(self) -> Iterator[tuple[int, bytes]]:
+        """Yield row count and serialized rows of each batch, checked."""
+        cursor = self._connection.execute(
+            "SELECT id, learners, courses, row_count, arrow, checksum FROM batch ORDER BY id"
+        )
+        for number, learners, courses, rows, data, checksum in cursor:
+            if _checksum((learners, courses), rows, data) != checksum:
+                raise DamagedJournalError(
+                    f"Batch {number} of the journal {self.path} is damaged. {START_ANEW}"
+                )
+            yield rows, data
+
     def totals(self) -> JournalTotals:
         """Return the sums over the finished batches."""
-        with _mapped(self.path):
+        with mapped(self.path):
             sums = self._connection.execute(
                 "SELECT count(*), coalesce(sum(row_count), 0), coalesce(sum(attempts), 0),"
                 " coalesce(sum(wire_bytes), 0), coalesce(sum(body_bytes), 0),"
@@ -261,7 +268,7 @@ class Journal:
 
     def anomalies(self, limit: int) -> list[Anomaly]:
         """Return the first values that could not be read, of all runs."""
-        with _mapped(self.path):
+        with mapped(self.path):
             return [
                 Anomaly(*values)
                 for values in self._connection.execute(
@@ -290,24 +297,22 @@ class Journal:
     def report(self) -> dict[str, Any] | None:
         """Return the report of the latest run that came to an end."""
         text = self._meta("report")
-        return None if text is None else json.loads(text)
+        try:
+            return None if text is None else json.loads(text)
+        except ValueError:
+            raise self._damaged() from None
 
     def close(self) -> None:
         """Close the file and let the next run have it."""
         try:
-            with _mapped(self.path):
+            with mapped(self.path):
                 self._connection.close()
         finally:
             self._lock.release()
 
-    def _is_blank(self) -> bool:
-        """Whether nothing was ever committed: a new file, or a run killed before it began."""
-        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        return not tables and self._pragma("application_id") in {0, _APPLICATION_ID}
-
     def _begin(self, identity: JournalIdentity, now: float) -> None:
         with self._transaction():
-            self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._connection.execute(f"PRAGMA user_version = {_VERSION}")
             for statement in _SCHEMA.split(";")[:-1]:
                 self._connection.execute(statement)
@@ -319,15 +324,17 @@ class Journal:
                 ("begun_at", str(now)),
             ):
                 self._connection.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
+        # A begun journal is told from a new file by the file alone, however its log fares.
+        checkpoint(self._connection)
 
     def _check_soundness(self) -> None:
         """Refuse a file that is not a whole journal of this program and version."""
-        if self._pragma("application_id") != _APPLICATION_ID:
+        if pragma(self._connection, "application_id") != APPLICATION_ID:
             raise DamagedJournalError(
                 f"The file {self.path} is a database of another program, not a journal. "
                 "Name another journal."
             )
-        version = self._pragma("user_version")
+        version = pragma(self._connection, "user_version")
         if version != _VERSION:
             raise DamagedJournalError(
                 f"The journal {self.path} is of version {version}, this program writes "
@@ -335,7 +342,9 @@ class Journal:
             )
         (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise DamagedJournalError(f"The journal {self.path} is damaged. {_START_ANEW}")
+            raise self._damaged()
+        for _ in self._verified():
+            pass
 
     def _check(self, identity: JournalIdentity) -> None:
         """Refuse a journal that is not of these inputs."""
@@ -376,7 +385,10 @@ class Journal:
             "INSERT INTO side (digest, ids) VALUES (?, ?)", (digest, zlib.compress(text))
         ).lastrowid
 
-    def _side(self, side_id: int) -> Side:
+    def _side_of(self, side_id: object) -> Side:
+        """Read a side back; None is no filter."""
+        if side_id is None:
+            return None
         row = self._connection.execute(
             "SELECT digest, ids FROM side WHERE id = ?", (side_id,)
         ).fetchone()
@@ -385,12 +397,12 @@ class Journal:
             text = zlib.decompress(row[1])
         if not text or hashlib.sha256(text).digest() != row[0]:
             raise DamagedJournalError(
-                f"An id list of the journal {self.path} is damaged. {_START_ANEW}"
+                f"An id list of the journal {self.path} is damaged. {START_ANEW}"
             )
         return tuple(json.loads(text))
 
     def _meta(self, key: str) -> str | None:
-        with _mapped(self.path):
+        with mapped(self.path):
             row = self._connection.execute(
                 "SELECT value FROM meta WHERE key = ?", (key,)
             ).fetchone()
@@ -400,13 +412,9 @@ class Journal:
         with self._transaction():
             self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def _pragma(self, name: str) -> int:
-        value = self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-        return int(value)
-
     @contextlib.contextmanager
     def _transaction(self) -> Generator[None, None, None]:
-        with _mapped(self.path):
+        with mapped(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -415,80 +423,20 @@ class Journal:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+        self._check_present()
 
-
-_START_ANEW = "Put back a sound copy, or begin anew with --restart."
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open the file with the settings that durability rests on; make it 0600 if it is new."""
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    with path.open("rb") as file:
-        start = file.read(len(_MAGIC))
-    if start and start != _MAGIC:
-        raise DamagedJournalError(
-            f"The file {path} is not a journal, or its beginning is damaged. Name another journal."
-        )
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _discard(path: Path) -> None:
-    """Remove a journal; refuse to remove anything else."""
-    try:
-        if path.exists() and not _is_own(path):
-            raise DamagedJournalError(
-                f"The file {path} is not a journal of this program, so it is not discarded. "
-                "Name another journal, or remove the file yourself."
-            )
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-    except OSError as error:
-        raise SinkError(f"The journal {path} cannot be discarded: {error.strerror}.") from None
-
-
-def _is_own(path: Path) -> bool:
-    """Whether a file is a journal by its header, or one that was never begun."""
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if not header:
-        return True
-    if not header.startswith(_MAGIC):
-        return False
-    application_id = int.from_bytes(header[68:72], "big")
-    # Killed before its first checkpoint, a journal has one page here and the rest in its log.
-    return application_id == _APPLICATION_ID or (
-        not application_id and path.stat().st_size <= _PAGE_BYTES
-    )
-
-
-@contextlib.contextmanager
-def _mapped(path: Path) -> Generator[None, None, None]:
-    """Map what SQLite and the system raise onto this project's errors."""
-    try:
-        yield
-    except LocalError:
-        raise
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorname", "")
-        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or not code:
-            message = f"The journal {path} is damaged ({error}). {_START_ANEW}"
-            raise DamagedJournalError(message) from None
-        if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise JournalError(f"Another program is using the journal {path}.") from None
+    def _check_present(self) -> None:
+        """Refuse to go on in a file that was removed: SQLite would, and keep nothing."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self.path.stat(), self._file):
+                return
         raise SinkError(
-            f"The journal {path} cannot be written or read ({error}). "
-            "Make room or mend the disk, then run the same command again."
-        ) from None
-    except OSError as error:
-        raise SinkError(f"The journal {path} cannot be opened: {error.strerror}.") from None
+            f"The journal {self.path} was removed or replaced while it was in use. "
+            "What it held is lost; the same command begins anew."
+        )
+
+    def _damaged(self) -> DamagedJournalError:
+        return DamagedJournalError(f"The journal {self.path} is damaged. {START_ANEW}")
 
 
 def _compare(axis: Axis, was: Side, now: Side) -> str | None:

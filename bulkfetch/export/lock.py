@@ -21,7 +21,7 @@ class JournalLock:
 
     Raises:
         JournalLockedError: another process holds it.
-        SinkError: the lock file cannot be made.
+        SinkError: the lock file cannot be made, or its file system has no locks.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -32,10 +32,15 @@ class JournalLock:
             raise SinkError(f"The lock file {path} cannot be opened: {error.strerror}.") from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             os.close(self._descriptor)
-            raise JournalLockedError(
-                f"Another run is using the journal {journal}. Wait for it, or stop it."
+            if isinstance(error, BlockingIOError):
+                raise JournalLockedError(
+                    f"Another run is using the journal {journal}. Wait for it, or stop it."
+                ) from None
+            raise SinkError(
+                f"The lock file {path} cannot be locked: {error.strerror}. "
+                "Name a journal on a local disk."
             ) from None
 
     def release(self) -> None:

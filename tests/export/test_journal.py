@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bulkfetch.errors import Anomaly, FailedIds, JournalError, LocalError
+from bulkfetch.export.database import DamagedJournalError
 from bulkfetch.export.journal import (
     ChangedInputsError,
-    DamagedJournalError,
     FinishedBatch,
     Journal,
     JournalIdentity,
