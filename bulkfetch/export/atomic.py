@@ -80,22 +80,21 @@ def replacing(target: Path) -> Generator[Path, None, None]:
 
 
 @contextlib.contextmanager
-def scratch_directory(journal: Path) -> Generator[Path, None, None]:
-    """Give an empty directory beside a journal, for its owner alone; remove it afterwards.
+def private_directory(directory: Path) -> Generator[Path, None, None]:
+    """Make an empty directory for its owner alone; remove it, and all in it, afterwards.
 
-    It has one name, so that the next run removes what a killed one left. Hold the journal's lock.
+    What a killed run left under this name is removed, too: hold the lock of what it belongs to.
 
     Raises:
         SinkError: it cannot be made.
     """
-    directory = journal.absolute().with_name(f".{journal.name}.bulkfetch-scratch")
     try:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(directory)
         directory.mkdir(mode=0o700)
     except OSError as error:
         raise SinkError(
-            f"The space for sorting {directory} cannot be made: {error.strerror}."
+            f"The temporary directory {directory} cannot be made: {error.strerror}."
         ) from None
     try:
         yield directory

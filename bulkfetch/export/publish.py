@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bulkfetch.errors import Conflict, SinkError
-from bulkfetch.export.atomic import scratch_directory
+from bulkfetch.export.atomic import private_directory
 from bulkfetch.export.journal import Journal
 from bulkfetch.export.merge import Merger
 from bulkfetch.export.sinks.sink import Publication, Sink
@@ -59,9 +59,10 @@ def publish(
     merger = Merger()
     failures: list[BaseException] = []
     stopping = Stopping(should_stop)
+    scratch = journal.path.absolute().with_name(f".{journal.path.name}.bulkfetch-scratch")
     try:
         with (
-            scratch_directory(journal.path) as directory,
+            private_directory(scratch) as directory,
             connect(memory_limit_mb, directory) as sorter,
             stopping.interrupting(sorter.interrupt),
             stopping.watching(),

@@ -4,12 +4,12 @@ The table has no primary key: its index would have to fit into memory, and every
 sorted order anyway, so that DuckDB finds it by the ranges of its row groups.
 """
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
+from bulkfetch.export.atomic import private_directory
 from bulkfetch.export.sinks.sink import Publication
 from bulkfetch.export.sorting import connect, naive_schema
 from bulkfetch.record import FIELDS, TABLE_NAME, FieldType
@@ -34,8 +34,8 @@ def write_duckdb(rows: Iterator[pa.RecordBatch], path: Path, publication: Public
         for field in FIELDS
     )
     # DuckDB refuses an empty file, and would make its own readable by others.
-    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as private:
-        database = Path(private) / "database"
+    with private_directory(path.with_name(f"{path.name}.d")) as private:
+        database = private / "database"
         quoted = str(database).replace("'", "''")
         with (
             connect(publication.memory_limit_mb, publication.directory) as connection,
