@@ -1,0 +1,184 @@
+"""The process that is measured: one client, one path, its figures as JSON on standard output.
+
+User and system time count from before the first request to after the last row, threads included;
+importing and setting up do not. Peak memory is the process's own high-water mark.
+"""
+
+import argparse
+import asyncio
+import json
+import math
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from bodies import learner_id
+from peers import PEERS, WORKERS
+
+OWN_PATHS = ("objects", "arrow", "parquet", "csv")
+_TICK_S = 0.001
+
+
+def cpu_s() -> float:
+    """Return this process's user and system seconds."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def peak_rss_mb() -> float:
+    """Return the high-water mark of resident memory.
+
+    From the kernel's account of this address space where there is one: `ru_maxrss` begins with
+    the size of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    unit = 1024 * 1024 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+class Ticker:
+    """Sleeps a millisecond at a time and keeps how late the event loop woke it."""
+
+    def __init__(self) -> None:
+        self.delays_s: list[float] = []
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            due = time.perf_counter() + _TICK_S
+            await asyncio.sleep(_TICK_S)
+            self.delays_s.append(time.perf_counter() - due)
+
+    def figures(self) -> dict[str, float]:
+        """Return the largest delay and the 99th percentile, in milliseconds."""
+        delays = sorted(self.delays_s)
+        p99 = delays[math.ceil(len(delays) * 0.99) - 1]
+        return {"delay_max_ms": delays[-1] * 1e3, "delay_p99_ms": p99 * 1e3}
+
+
+def _runtime(threads: int | None) -> Any:
+    """Return bulkfetch's runtime with so many off-load threads; None leaves its own."""
+    import bulkfetch  # noqa: PLC0415 - a peer's process must not import it
+
+    if threads is None:
+        return bulkfetch.Runtime()
+    limiter = anyio.CapacityLimiter(threads)
+
+    async def offload(function: Any, /, *args: object) -> Any:
+        return await anyio.to_thread.run_sync(function, *args, limiter=limiter)
+
+    return bulkfetch.Runtime(offload=offload)
+
+
+async def fetch(options: argparse.Namespace, learners: list[str]) -> tuple[int, int]:
+    """Fetch along one of bulkfetch's paths; return the numbers of records and of calls."""
+    import bulkfetch  # noqa: PLC0415
+
+    settings = bulkfetch.Options(batch_size=options.batch, workers=options.workers)
+    if options.path in {"parquet", "csv"}:
+        return await export(options, learners, settings)
+    async with bulkfetch.Client(
+        options.url, token="benchmark-token", options=settings, runtime=_runtime(options.threads)
+    ) as client:
+        fetched = client.enrollments(learner_ids=learners)
+        if options.path == "objects":
+            count = 0
+            async for _ in fetched:
+                count += 1
+        else:
+            count = sum([batch.num_rows async for batch in fetched.batches()])
+        return count, fetched.report.calls
+
+
+async def export(
+    options: argparse.Namespace, learners: list[str], settings: Any
+) -> tuple[int, int]:
+    """Export to a file, journal and publication included."""
+    from bulkfetch.export.formats import OutputFormat  # noqa: PLC0415
+    from bulkfetch.export.job import ExportJob, ExportSettings  # noqa: PLC0415
+    from bulkfetch.inputs import make_region  # noqa: PLC0415
+    from bulkfetch.service import Credentials  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as directory:
+        target = Path(directory) / f"enrollments.{options.path}"
+        job = ExportJob(
+            ExportSettings(
+                base_url=options.url,
+                credentials=Credentials(token="benchmark-token"),
+                region=make_region(learners, None),
+                target=target,
+                format=OutputFormat(options.path),
+                journal=target.with_name("journal"),
+                options=settings,
+            )
+        )
+        await job.run()
+        return job.progress().rows, job.progress().calls
+
+
+async def measure(options: argparse.Namespace, learners: list[str]) -> dict[str, float]:
+    """Run the path and return its figures."""
+    batches: Sequence[Sequence[str]] = [
+        learners[start : start + options.batch] for start in range(0, len(learners), options.batch)
+    ]
+    ticker = Ticker()
+    ticking = asyncio.create_task(ticker.run()) if options.ticker else None
+    started, cpu_before = time.perf_counter(), cpu_s()
+    if options.path in PEERS:
+        count, calls = await PEERS[options.path](options.url, batches), len(batches)
+    else:
+        count, calls = await fetch(options, learners)
+    figures = {
+        "records": count,
+        "calls": calls,
+        "wall_s": time.perf_counter() - started,
+        "cpu_s": cpu_s() - cpu_before,
+    }
+    if ticking is not None:
+        ticking.cancel()
+        figures |= ticker.figures()
+    return figures
+
+
+def _import_path(path: str) -> None:
+    """Import beforehand what the path needs: importing is not what is measured."""
+    if path == "zeep":
+        import zeep.transports  # noqa: F401, PLC0415
+    elif path in OWN_PATHS:
+        import bulkfetch.client  # noqa: PLC0415
+    if path in {"arrow", "parquet", "csv"}:
+        import bulkfetch.wire.arrow  # noqa: PLC0415
+    if path in {"parquet", "csv"}:
+        import bulkfetch.export.job  # noqa: F401, PLC0415
+
+
+def main() -> None:
+    """Parse the arguments, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--path", choices=[*OWN_PATHS, *PEERS], required=True)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--learners", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--ticker", action="store_true")
+    options = parser.parse_args()
+    learners = [learner_id(number) for number in range(options.learners)]
+    _import_path(options.path)
+    rss_before = peak_rss_mb()
+    figures = asyncio.run(measure(options, learners))
+    print(json.dumps({**figures, "rss_before_mb": rss_before, "peak_rss_mb": peak_rss_mb()}))
+
+
+if __name__ == "__main__":
+    main()
