@@ -106,6 +106,7 @@ async def export(
     """Export to a file, journal and publication included."""
     from bulkfetch.export.formats import OutputFormat  # noqa: PLC0415
     from bulkfetch.export.job import ExportJob, ExportSettings  # noqa: PLC0415
+    from bulkfetch.export.sinks.files import FileSink  # noqa: PLC0415
     from bulkfetch.inputs import make_region  # noqa: PLC0415
     from bulkfetch.service import Credentials  # noqa: PLC0415
 
@@ -116,8 +117,7 @@ async def export(
                 base_url=options.url,
                 credentials=Credentials(token="benchmark-token"),
                 region=make_region(learners, None),
-                target=target,
-                format=OutputFormat(options.path),
+                sink=FileSink(target, OutputFormat(options.path)),
                 journal=target.with_name("journal"),
                 options=settings,
             )
