@@ -260,6 +260,7 @@ class Fetch:
             splits=counters.splits,
             confirmations=counters.confirmations,
             rows=counters.rows,
+            surplus=counters.surplus,
             duplicates=self._dedupe.duplicates,
             conflicts=tuple(self._dedupe.conflicts),
             conflict_count=self._dedupe.conflict_count,

@@ -1,7 +1,8 @@
 """Fetch one rectangle: token, envelope, call, cut, flatten, verify.
 
-Rows are returned only when the answer's document has closed. Each row must lie in the rectangle:
-one outside means an ignored filter or a mixed-up answer, and all of it is refused. An empty or a
+Rows are returned only when the answer's document has closed. Each row must lie in what the call
+named: one outside means an ignored filter or a mixed-up answer, and all of it is refused. Rows that
+were over-fetched on purpose, because a side was left unsent, are dropped after that. An empty or a
 fatal answer on a connection that has served before is asked for once more on a fresh one: a late
 answer to an earlier request could have been taken for it.
 """
@@ -25,7 +26,8 @@ from bulkfetch.errors import (
 from bulkfetch.http.classify import classify_fault
 from bulkfetch.http.tokens import Lease, TokenDesk
 from bulkfetch.http.transport import Answer, Transport
-from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.region import Region, Selection, Selector
 from bulkfetch.redact import Redactor
 from bulkfetch.runtime import Runtime
 from bulkfetch.wire.cutter import SliceCutter
@@ -37,6 +39,7 @@ from bulkfetch.wire.flatten import Flattener
 RowsT = TypeVar("RowsT")
 
 _INLINE_BYTES = 16 * 1024
+_INLINE_ROWS = 2_000
 _SLICES_AT_ONCE = 4
 _HEADERS = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '"GetEnrollments"'}
 
@@ -58,12 +61,15 @@ class Fetched(Generic[RowsT]):
     """The whole answer for one rectangle.
 
     Attributes:
-        rectangle: what was asked for; every row lies in it.
+        rectangle: what was wanted; every row lies in it.
         rows: the rows of each document that the answer was cut into, in order.
         count: how many rows there are.
+        learner_ids: the learners that occur in the rows.
+        course_ids: the courses that do.
         anomalies: values that could not be read; secrets are removed from their text.
         wire_bytes: bytes as received.
         body_bytes: bytes inflated.
+        surplus: rows that were answered and dropped, because they are not wanted.
     """
 
     rectangle: Rectangle
@@ -74,6 +80,12 @@ class Fetched(Generic[RowsT]):
     anomalies: tuple[Anomaly, ...]
     wire_bytes: int
     body_bytes: int
+    surplus: int = 0
+
+    @property
+    def received(self) -> int:
+        """How many rows were answered."""
+        return self.count + self.surplus
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +134,9 @@ class Caller(Generic[RowsT]):
         reply = await self._exchange.ask(rectangle, lease, fresh=False)
         result = reply.result
         if reply.is_reused and (
-            (isinstance(result, Fetched) and result.count == 0)
+            (isinstance(result, Fetched) and result.received == 0)
             or isinstance(result, FatalError)
-            or (isinstance(result, ContentError) and rectangle.pairs == 1)
+            or (isinstance(result, ContentError) and rectangle.is_indivisible)
         ):
             self._counters.confirmations += 1
             result = (await self._exchange.ask(rectangle, lease, fresh=True)).result
@@ -132,17 +144,24 @@ class Caller(Generic[RowsT]):
 
 
 class HttpExchange(Generic[RowsT]):
-    """Asks over HTTP and reads the XML: cut, flattened, verified."""
+    """Asks over HTTP and reads the XML: cut, flattened, verified, what is not wanted dropped."""
 
-    def __init__(self, service: Service, decoder: Decoder[RowsT], counters: Counters) -> None:
+    def __init__(
+        self,
+        service: Service,
+        decoder: Decoder[RowsT],
+        counters: Counters,
+        region: Region | None = None,
+    ) -> None:
         self._service = service
         self._decoder = decoder
         self._counters = counters
+        self._selector = Selector(region)
 
     async def ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> Reply[RowsT]:
         """Send one request and read its answer to the end."""
         service, counters = self._service, self._counters
-        body = write_get_enrollments(lease.token, rectangle.learners, rectangle.courses)
+        body = write_get_enrollments(lease.token, *map(rectangle.named, Axis))
         is_reused = False
         counters.calls += 1
         counters.in_flight += 1
@@ -165,10 +184,13 @@ class HttpExchange(Generic[RowsT]):
     async def _read(self, answer: Answer, rectangle: Rectangle, lease: Lease) -> Fetched[RowsT]:
         """Cut, flatten and verify an answer, slices in parallel, the last one last."""
         cutter = SliceCutter()
+        selection = self._selector.select(rectangle)
+        received = 0
         parts: list[Decoded[RowsT] | None] = []
         slots = anyio.Semaphore(_SLICES_AT_ONCE)
 
         async def decode_slice(index: int, document: bytes) -> None:
+            nonlocal received
             try:
                 found = await self._decode(document)
             finally:
@@ -176,7 +198,8 @@ class HttpExchange(Generic[RowsT]):
             if isinstance(found, Fault):
                 raise MalformedAnswerError("The answer holds a Fault beside records.")
             self._verify(found, rectangle)
-            parts[index] = found
+            received += found.count
+            parts[index] = await self._keep(found, selection)
 
         try:
             async with anyio.create_task_group() as group:
@@ -198,12 +221,14 @@ class HttpExchange(Generic[RowsT]):
         await self._service.desk.serves(lease)
         self._verify(found, rectangle)
         whole = [part for part in parts if part is not None]
-        whole.append(found)
+        whole.append(await self._keep(found, selection))
+        received += found.count
+        count = sum(part.count for part in whole)
         redactor = self._service.redactor
         return Fetched(
             rectangle=rectangle,
             rows=tuple(part.rows for part in whole),
-            count=sum(part.count for part in whole),
+            count=count,
             learner_ids=frozenset().union(*(part.learner_ids for part in whole)),
             course_ids=frozenset().union(*(part.course_ids for part in whole)),
             anomalies=tuple(
@@ -213,17 +238,18 @@ class HttpExchange(Generic[RowsT]):
             ),
             wire_bytes=answer.wire_bytes,
             body_bytes=answer.body_bytes,
+            surplus=received - count,
         )
 
     def _verify(self, decoded: Decoded[RowsT], rectangle: Rectangle) -> None:
-        """Check that every row lies in the rectangle asked for.
+        """Check that every row lies in what the call named.
 
         Raises:
             ForeignRowsError: one does not.
         """
         for name, asked, got in (
-            ("learner", rectangle.learners, decoded.learner_ids),
-            ("course", rectangle.courses, decoded.course_ids),
+            ("learner", rectangle.named(Axis.LEARNERS), decoded.learner_ids),
+            ("course", rectangle.named(Axis.COURSES), decoded.course_ids),
         ):
             foreign = () if asked is None else got.difference(asked)
             if foreign:
@@ -232,6 +258,14 @@ class HttpExchange(Generic[RowsT]):
                     f"The answer holds rows of {len(foreign)} {name}s that were not asked for "
                     f"(such as {shown}): the service ignored the filter or mixed up answers."
                 )
+
+    async def _keep(self, received: Decoded[RowsT], selection: Selection | None) -> Decoded[RowsT]:
+        """Drop the rows that are not wanted."""
+        if selection is None or selection.takes_all(received.learner_ids, received.course_ids):
+            return received
+        if received.count < _INLINE_ROWS:
+            return self._decoder.keep(received, selection)
+        return await self._service.runtime.offload(self._decoder.keep, received, selection)
 
     async def _decode(self, document: bytes) -> Decoded[RowsT] | Fault:
         """Decode a document: a small one here, since a thread's round trip costs more."""

@@ -23,6 +23,7 @@ class Counters:
     confirmations: int = 0
     batches: int = 0
     rows: int = 0
+    surplus: int = 0
     wire_bytes: int = 0
     body_bytes: int = 0
     pairs_done: int = 0
@@ -44,7 +45,8 @@ class FetchReport:
         retries: attempts after a first that failed.
         splits: batches asked again in two halves.
         confirmations: answers asked for again on a fresh connection.
-        rows: rows received, before duplicates are dropped.
+        rows: rows received that are wanted, before duplicates are dropped.
+        surplus: rows received besides, because the plan asked for more than is wanted.
         duplicates: rows dropped because the same row had come before.
         conflicts: the first thousand pairs of rows with one id and different content.
         conflict_count: all of them.
@@ -65,6 +67,7 @@ class FetchReport:
     splits: int
     confirmations: int
     rows: int
+    surplus: int
     duplicates: int
     conflicts: tuple[Conflict, ...]
     conflict_count: int

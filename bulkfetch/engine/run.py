@@ -39,8 +39,8 @@ from bulkfetch.errors import (
 from bulkfetch.pace.concurrency import Concurrency
 from bulkfetch.pace.gate import RetryAfterGate
 from bulkfetch.pace.retry import RetryPolicy, retrying
-from bulkfetch.plan.frontier import Frontier
-from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
+from bulkfetch.plan.frontier import Frontier, default_cut
+from bulkfetch.plan.rectangle import CannotSplitError, Rectangle, split
 from bulkfetch.runtime import Runtime
 
 RowsT = TypeVar("RowsT")
@@ -208,6 +208,7 @@ class Run(Generic[RowsT]):
         counters = self._counters
         counters.batches += 1
         counters.rows += fetched.count
+        counters.surplus += fetched.surplus
         counters.pairs_done += rectangle.pairs
         self._most_pairs = max(self._most_pairs, rectangle.pairs)
         counters.add_anomalies(fetched.anomalies)
@@ -237,15 +238,17 @@ class Run(Generic[RowsT]):
         batches run along. Later batches are made smaller only if none of this size ever succeeded
         or the service says outright that the request is too large: a time-out can be bad luck.
         """
-        axis = Axis.COURSES if rectangle.learners is None else Axis.LEARNERS
+        axis = default_cut(rectangle).axis
         is_request = error.status in _REQUEST_TOO_LARGE
+        if is_request or len(rectangle.named(axis) or ()) == 1:
+            axis = rectangle.longer_axis()
         try:
-            pieces = split(rectangle, None if is_request or rectangle.width(axis) == 1 else axis)
+            pieces = split(rectangle, axis)
         except CannotSplitError:
             return False
         self._counters.splits += 1
         if is_request or rectangle.pairs > self._most_pairs:
-            self._frontier.shrink(pieces[0])
+            self._frontier.shrink(axis, pieces[0].width(axis))
         self._frontier.give_back(*pieces)
         return True
 
@@ -256,12 +259,11 @@ class Run(Generic[RowsT]):
             self._suspected.update(verdict.pieces)
             self._frontier.give_back(*verdict.pieces, go_first=verdict.go_first)
             return
-        culprit = verdict.rectangle
+        culprit = verdict.rectangle.leaving_out()
         if verdict.axis is not None:
             # The id is at fault wherever it stands: no later batch asks for it.
             self._frontier.exclude(verdict.axis, culprit.side(verdict.axis) or ())
-            other = Axis.COURSES if verdict.axis is Axis.LEARNERS else Axis.LEARNERS
-            culprit = culprit.replace(other, None)
+            culprit = culprit.replace(verdict.axis.other, None)
         # Batches that were open at the time may accuse the same id again.
         self._quarantined.setdefault(culprit, _name(culprit, str(error), made))
         if self._counters.batches == 0 and len(self._quarantined) >= _HOPELESS_QUARANTINES:

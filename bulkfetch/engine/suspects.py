@@ -15,6 +15,8 @@ is no second part to ask for, the pair is named.
 One call at a time, a learner at fault among n costs at most 2·⌈log2 n⌉ + 3 calls beyond the first,
 whatever the number of courses; a course among m, which spoils every batch, 4·⌈log2 m⌉ + 10.
 
+A side that a call does not name is not at fault.
+
 Pure: told what succeeded, asked what to do.
 """
 
@@ -74,7 +76,7 @@ class Suspects:
         """Note that a call for this rectangle succeeded."""
         self._cuts.pop(rectangle, None)
         for axis in Axis:
-            side = rectangle.side(axis)
+            side = rectangle.named(axis)
             if side is not None and id(side) not in self._clear_sides:
                 self._clear[axis].update(side)
                 if axis is Axis.COURSES:
@@ -86,21 +88,21 @@ class Suspects:
         if cut is not None:
             cut.rejected += 1
         suspected = [axis for axis in Axis if self._is_suspect(rectangle, axis)]
-        if len(suspected) == 1 and rectangle.width(suspected[0]) == 1:
+        if len(suspected) == 1 and _count(rectangle, suspected[0]) == 1:
             return self._accuse_one(rectangle, suspected[0], cut)
         # Every id may be clear by itself: then it is the pair, or something that has changed.
-        divisible = [axis for axis in suspected or Axis if rectangle.width(axis) > 1]
+        divisible = [axis for axis in suspected or Axis if _count(rectangle, axis) > 1]
         if not divisible:
             return Culprit(rectangle, None)
         axis = divisible[0]
         if cut is not None and len(divisible) > 1:
-            axis = _other(cut.axis) if cut.has_proved_vain() else cut.axis
+            axis = cut.axis.other if cut.has_proved_vain() else cut.axis
         return self._halve(rectangle, axis, cut, go_first=len(suspected) == 1)
 
     def _accuse_one(self, rectangle: Rectangle, axis: Axis, cut: _Cut | None) -> Halves | Culprit:
         """Say what to do where one id of a side stands alone and the other side is clear."""
-        other = _other(axis)
-        (unit,), part = rectangle.side(axis) or (), rectangle.side(other)
+        other = axis.other
+        (unit,), part = rectangle.named(axis) or (), rectangle.named(other)
         if part is None:
             return Culprit(rectangle, axis)
         before = self._rejected_with.get((axis, unit))
@@ -119,9 +121,9 @@ class Suspects:
         return Halves(pieces, go_first)
 
     def _is_suspect(self, rectangle: Rectangle, axis: Axis) -> bool:
-        side = rectangle.side(axis)
+        side = rectangle.named(axis)
         return side is not None and not self._clear[axis].issuperset(side)
 
 
-def _other(axis: Axis) -> Axis:
-    return Axis.COURSES if axis is Axis.LEARNERS else Axis.LEARNERS
+def _count(rectangle: Rectangle, axis: Axis) -> int:
+    return len(rectangle.named(axis) or ())

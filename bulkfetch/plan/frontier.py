@@ -1,52 +1,83 @@
 """What is still to be asked for, cut into batches as workers take them.
 
-Batches run along the learners if they are given, else along the courses. With both given the other
-side is carried whole while it has at most `other_side_cap` ids (a request of about 230 kB), and is
-cut into that many at a time beyond: 100,000 learners × 50 courses are 1,000 calls at 100 learners
-a call. Pieces of split batches go first, so that the ids around a bad one are not held up.
+What is whole is cut along an axis that the planner chooses, else along the learners if calls name
+them. The other side is carried whole while it has at most `other_side_cap` ids (a request of about
+230 kB), and is cut into that many at a time beyond: 100,000 learners × 50 courses are 1,000 calls
+at 100 learners a call. Pieces of split batches go first, so that the ids around a bad one are not
+held up.
 
 Explicit state, no I/O. The batches taken, the ones given back as pieces and what remains are always
-an exact cover of what the frontier began with, less the excluded ids.
+an exact cover of what was added to the frontier, less the excluded ids and what was withdrawn.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 
 OTHER_SIDE_CAP = 5_000
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A rectangle, and the axis that its batches run along."""
+
+    rectangle: Rectangle
+    axis: Axis
+
+
+def default_cut(rectangle: Rectangle) -> Cut:
+    """Cut along the learners if calls name them, else along the courses."""
+    axis = Axis.COURSES if rectangle.named(Axis.LEARNERS) is None else Axis.LEARNERS
+    return Cut(rectangle, axis)
+
+
 class Frontier:
     """The rectangles not yet taken.
 
     Args:
-        rectangles: disjoint; what is to be asked for.
+        rectangles: disjoint; what is to be asked for, in default cuts.
         batch_size: most ids of a batch along its axis, at least 1.
         other_side_cap: most ids along the other.
     """
 
     def __init__(
         self,
-        rectangles: Iterable[Rectangle],
+        rectangles: Iterable[Rectangle] = (),
         *,
         batch_size: int,
         other_side_cap: int = OTHER_SIDE_CAP,
     ) -> None:
-        self._whole = deque(rectangles)
+        self._whole = deque(default_cut(rectangle) for rectangle in rectangles)
         self._pieces: deque[Rectangle] = deque()
         self._batch_size = batch_size
         self._other_side_cap = other_side_cap
+        self._caps: dict[Axis, float] = dict.fromkeys(Axis, math.inf)
         self._position = 0  # along the first of `_whole`
         self._across = 0
         self._row_cap = other_side_cap  # of the row of batches that is begun
-        self._excluded: dict[Axis, set[str]] = {Axis.LEARNERS: set(), Axis.COURSES: set()}
+        self._excluded: dict[Axis, set[str]] = {axis: set() for axis in Axis}
         self._trimmed: dict[int, tuple[Side, Side]] = {}
 
     @property
+    def axis(self) -> Axis:
+        """The axis that the next whole batch runs along."""
+        return self._whole[0].axis if self._whole else Axis.LEARNERS
+
+    @property
     def batch_size(self) -> int:
-        """Most ids that the next batch has along its axis."""
-        return self._batch_size
+        """Most ids that the next batch has along its axis; set it to whatever pays."""
+        return int(min(self._batch_size, self._caps[self.axis]))
+
+    @batch_size.setter
+    def batch_size(self, ids: int) -> None:
+        self._batch_size = ids
+
+    def cap(self, axis: Axis) -> int:
+        """Return how many ids of a side a batch names at most if it runs along the other axis."""
+        return int(min(self._other_side_cap, self._caps[axis]))
 
     def take(self) -> Rectangle | None:
         """Take the next batch; None when there is none left."""
@@ -68,62 +99,78 @@ class Frontier:
         else:
             self._pieces.extend(pieces)
 
-    def shrink(self, largest: Rectangle) -> None:
-        """Make later batches no larger than this one, on either side."""
-        axis, other = _axes(largest)
-        self._batch_size = min(self._batch_size, largest.width(axis))
-        if largest.side(other) is not None:
-            self._other_side_cap = min(self._other_side_cap, largest.width(other))
+    def add(self, *cuts: Cut, go_first: bool = False) -> None:
+        """Add what is whole, to be cut into batches: after what is there, or before."""
+        if go_first:
+            self._whole = deque([*cuts, *self._put_aside()])
+        else:
+            self._whole.extend(cuts)
+
+    def withdraw(self) -> list[Rectangle]:
+        """Return disjoint rectangles that cover what is whole and was not taken, and take it.
+
+        Pieces stay. What is withdrawn is cut anew and added again.
+        """
+        cuts = self._put_aside()
+        return [piece for cut in cuts if (piece := self._trim(cut.rectangle)) is not None]
+
+    def shrink(self, axis: Axis, ids: int) -> None:
+        """Name at most so many ids along this axis in later batches, whichever way they run."""
+        self._caps[axis] = min(self._caps[axis], ids)
 
     def exclude(self, axis: Axis, ids: Iterable[str]) -> None:
-        """Leave these ids out of every later batch."""
+        """Name these ids in no later batch."""
         self._excluded[axis].update(ids)
         self._trimmed.clear()
 
     def excludes_some_of(self, rectangle: Rectangle) -> bool:
         """Whether a batch, if given back, would be taken again without some of its ids."""
         return any(
-            not excluded.isdisjoint(rectangle.side(axis) or ())
+            not excluded.isdisjoint(rectangle.named(axis) or ())
             for axis, excluded in self._excluded.items()
         )
 
     def remaining(self) -> list[Rectangle]:
         """Return disjoint rectangles that cover what was not taken, and take it."""
-        rest = list(self._pieces)
-        self._pieces.clear()
+        pieces, self._pieces = self._pieces, deque()
+        trimmed = [self._trim(piece) for piece in pieces]
+        return [piece for piece in trimmed if piece is not None] + self.withdraw()
+
+    def _put_aside(self) -> list[Cut]:
+        """Take what is whole, the one that is begun as what is left of it."""
+        rest: list[Cut] = []
         if self._across or self._position:
-            # The first one is begun: the rest of its row of batches, then the rows below it.
+            # The rest of its row of batches, then the rows below it.
             first = self._whole.popleft()
-            axis, other = _axes(first)
-            along, across = first.side(axis), first.side(other)
-            begun = first
+            axis, other, begun = first.axis, first.axis.other, first.rectangle
+            along, across = begun.named(axis), begun.named(other)
             if across is not None:
                 end = self._across + self._row_cap
-                begun = begun.replace(other, across[self._across : end])
                 below = across[end:]
                 if below:
-                    rest.append(first.replace(other, below))
-            rest.append(begun.replace(axis, along and along[self._position :]))
+                    rest.append(Cut(begun.replace(other, below), axis))
+                begun = begun.replace(other, across[self._across : end])
+            begun = begun.replace(axis, along and along[self._position :])
+            rest.insert(0, Cut(begun, axis))
             self._position = self._across = 0
         rest += self._whole
         self._whole.clear()
-        return [trimmed for piece in rest if (trimmed := self._trim(piece)) is not None]
+        return rest
 
     def _next(self) -> Rectangle | None:
         if self._pieces:
             return self._pieces.popleft()
         if not self._whole:
             return None
-        first = self._whole[0]
-        axis, other = _axes(first)
-        along, across = first.side(axis), first.side(other)
+        batch, axis = self._whole[0].rectangle, self._whole[0].axis
+        other = axis.other
+        along, across = batch.named(axis), batch.named(other)
         if self._position == 0:
-            self._row_cap = self._other_side_cap
-        batch = first
+            self._row_cap = self.cap(other)
         if across is not None and len(across) > self._row_cap:
             batch = batch.replace(other, across[self._across : self._across + self._row_cap])
         if along is not None:
-            piece = along[self._position : self._position + self._batch_size]
+            piece = along[self._position : self._position + self.batch_size]
             if len(piece) < len(along):
                 batch = batch.replace(axis, piece)
             self._position += len(piece)
@@ -137,7 +184,7 @@ class Frontier:
 
     def _trim(self, batch: Rectangle) -> Rectangle | None:
         for axis, excluded in self._excluded.items():
-            side = batch.side(axis)
+            side = batch.named(axis)
             if not excluded or side is None:
                 continue
             # One trimmed copy of a side that many batches share; the side is kept with it so that
@@ -150,10 +197,3 @@ class Frontier:
                 return None
             batch = batch.replace(axis, kept_side)
         return batch
-
-
-def _axes(rectangle: Rectangle) -> tuple[Axis, Axis]:
-    """Return the axis that batches run along, and the other."""
-    if rectangle.learners is None:
-        return Axis.COURSES, Axis.LEARNERS
-    return Axis.LEARNERS, Axis.COURSES

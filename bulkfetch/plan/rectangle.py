@@ -5,6 +5,10 @@ batch, bisecting to an id at fault and resuming an export are split and subtract
 
 A side is a sorted tuple of ids, or None: no filter, one unit that cannot be split. Sides are
 shared by reference, so that a thousand rectangles over one course list hold that list once.
+
+A call may leave a side unsent although only some of its ids are wanted: the service then answers
+more than the rectangle, and what lies outside is dropped on this side. The rectangle is what is
+wanted all the same, so that plans stay exact covers whatever their calls name.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,6 +24,14 @@ class Axis(Enum):
     LEARNERS = "learners"
     COURSES = "courses"
 
+    @property
+    def other(self) -> "Axis":
+        """The other direction."""
+        return Axis.COURSES if self is Axis.LEARNERS else Axis.LEARNERS
+
+
+NOTHING_UNSENT: frozenset[Axis] = frozenset()
+
 
 class CannotSplitError(ValueError):
     """The rectangle is a single pair, or has no filter along the axis."""
@@ -27,20 +39,39 @@ class CannotSplitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rectangle:
-    """All pairs of `learners` × `courses`. Sides are sorted and unique, and never empty."""
+    """All pairs of `learners` × `courses`. Sides are sorted and unique, and never empty.
+
+    Attributes:
+        learners, courses: the ids wanted; None for no filter.
+        unsent: the sides that a call does not name although they have ids.
+    """
 
     learners: Side
     courses: Side
+    unsent: frozenset[Axis] = NOTHING_UNSENT
+
+    def __hash__(self) -> int:
+        # Cheap on purpose: a side may have a million ids, and rectangles are keys.
+        return hash((_mark(self.learners), _mark(self.courses), self.unsent))
 
     def side(self, axis: Axis) -> Side:
-        """Return the ids along an axis, or None for no filter."""
+        """Return the ids wanted along an axis, or None for no filter."""
         return self.learners if axis is Axis.LEARNERS else self.courses
+
+    def named(self, axis: Axis) -> Side:
+        """Return the ids that a call names along an axis, or None where it names none."""
+        return None if axis in self.unsent else self.side(axis)
 
     def replace(self, axis: Axis, ids: Side) -> "Rectangle":
         """Return this rectangle with other ids along one axis."""
         if axis is Axis.LEARNERS:
-            return Rectangle(ids, self.courses)
-        return Rectangle(self.learners, ids)
+            return Rectangle(ids, self.courses, self.unsent)
+        return Rectangle(self.learners, ids, self.unsent)
+
+    def leaving_out(self, *axes: Axis) -> "Rectangle":
+        """Return the same pairs, asked for without naming these sides, and naming the others."""
+        unsent = frozenset(axis for axis in axes if self.side(axis) is not None)
+        return Rectangle(self.learners, self.courses, unsent)
 
     def width(self, axis: Axis) -> int:
         """Return how many units stand along an axis: ids, or 1 where there is no filter."""
@@ -52,11 +83,15 @@ class Rectangle:
         """The number of pairs, an unfiltered side counting as one unit."""
         return self.width(Axis.LEARNERS) * self.width(Axis.COURSES)
 
+    @property
+    def is_indivisible(self) -> bool:
+        """Whether a call names at most one id of each side."""
+        return all(len(self.named(axis) or ()) <= 1 for axis in Axis)
+
     def longer_axis(self) -> Axis:
-        """Return the axis with more units; learners where they are equal."""
-        if self.width(Axis.COURSES) > self.width(Axis.LEARNERS):
-            return Axis.COURSES
-        return Axis.LEARNERS
+        """Return the axis along which a call names more; learners where they are equal."""
+        learners, courses = (len(self.named(axis) or ("",)) for axis in Axis)
+        return Axis.COURSES if courses > learners else Axis.LEARNERS
 
 
 def make_rectangle(
@@ -84,10 +119,10 @@ def split(rectangle: Rectangle, axis: Axis | None = None) -> tuple[Rectangle, Re
         at most one id. Bisection and shrinking after "too large" both rest on this.
 
     Raises:
-        CannotSplitError: there are not two ids along the axis.
+        CannotSplitError: there are not two ids along the axis, or calls do not name them.
     """
     axis = axis or rectangle.longer_axis()
-    side = rectangle.side(axis)
+    side = rectangle.named(axis)
     if side is None or len(side) < 2:  # noqa: PLR2004 - what splitting needs
         raise CannotSplitError(f"There are not two {axis.value} to split.")
     middle = (len(side) + 1) // 2
@@ -97,30 +132,66 @@ def split(rectangle: Rectangle, axis: Axis | None = None) -> tuple[Rectangle, Re
 def subtract(region: Rectangle, done: Iterable[Rectangle]) -> list[Rectangle]:
     """Return disjoint rectangles that cover exactly the pairs of `region` that `done` do not.
 
-    `done` may overlap each other and reach beyond the region; a side without a filter covers every
-    id. The cost is proportional to the ids in `done`, not to the pairs: learners are grouped by
-    what is still wanted of them.
+    See `subtract_from`.
     """
-    covered: dict[str | None, set[Side]] = {}
-    everywhere: set[Side] = set()
-    for rectangle in done:
-        if rectangle.learners is None:
-            everywhere.add(rectangle.courses)
-        else:
-            for learner in rectangle.learners:
-                covered.setdefault(learner, set()).add(rectangle.courses)
-    units: Sequence[str | None] = (None,) if region.learners is None else region.learners
-    groups: dict[frozenset[Side], list[str | None]] = {}
-    for unit in units:
-        groups.setdefault(frozenset(covered.get(unit, set()) | everywhere), []).append(unit)
+    return subtract_from([region], done)
+
+
+def subtract_from(regions: Sequence[Rectangle], done: Iterable[Rectangle]) -> list[Rectangle]:
+    """Return disjoint rectangles that cover exactly what `done` leave of `regions`.
+
+    `done` may overlap each other and reach beyond the regions; a side without a filter covers every
+    id. The regions share no learner. The cost is proportional to the distinct sides in `done`, not
+    to the pairs: learners are grouped by what is still wanted of them.
+    """
+    covered = _Covered(regions, done)
     rest = []
-    for sides, members in groups.items():
-        courses = _without(region.courses, sides)
-        if courses == ():
-            continue
-        learners = None if region.learners is None else tuple(str(member) for member in members)
-        rest.append(Rectangle(learners, courses))
+    for region in regions:
+        units: Sequence[str | None] = (None,) if region.learners is None else region.learners
+        groups: dict[frozenset[Side], list[str | None]] = {}
+        for unit in units:
+            groups.setdefault(covered.courses_of(unit), []).append(unit)
+        for sides_done, members in groups.items():
+            courses = _without(region.courses, sides_done)
+            if courses != ():
+                is_whole = len(members) == len(units)
+                learners = region.learners if is_whole else tuple(map(str, members))
+                rest.append(Rectangle(learners, courses))
     return rest
+
+
+class _Covered:
+    """The courses that are done, learner by learner.
+
+    Rectangles over one list of learners, however many, are one entry: the courses done of it.
+    """
+
+    def __init__(self, regions: Sequence[Rectangle], done: Iterable[Rectangle]) -> None:
+        everywhere: set[Side] = set()
+        entries: dict[int, tuple[tuple[str, ...], set[Side]]] = {}
+        for rectangle in done:
+            if rectangle.learners is None:
+                everywhere.add(rectangle.courses)
+            else:
+                entry = entries.setdefault(id(rectangle.learners), (rectangle.learners, set()))
+                entry[1].add(rectangle.courses)
+        self._sides = {number: sides for number, (_, sides) in entries.items()}
+        self._entries_of: dict[str, list[int]] = {}
+        for number, (learners, sides) in entries.items():
+            if len(regions) == 1 and learners == regions[0].learners:
+                everywhere |= sides
+                continue
+            for learner in learners:
+                self._entries_of.setdefault(learner, []).append(number)
+        self._everywhere = frozenset(everywhere)
+        self._known: dict[tuple[int, ...], frozenset[Side]] = {}
+
+    def courses_of(self, learner: str | None) -> frozenset[Side]:
+        """Return the sides of courses that are done of a learner; None is no filter."""
+        numbers = () if learner is None else tuple(self._entries_of.get(learner, ()))
+        if numbers not in self._known:
+            self._known[numbers] = self._everywhere.union(*map(self._sides.__getitem__, numbers))
+        return self._known[numbers]
 
 
 def _without(side: Side, covered: frozenset[Side]) -> Side:
@@ -131,3 +202,7 @@ def _without(side: Side, covered: frozenset[Side]) -> Side:
         return None
     gone = {unit for ids in covered if ids is not None for unit in ids}
     return side if not gone else tuple(unit for unit in side if unit not in gone)
+
+
+def _mark(side: Side) -> tuple[int, str, str] | None:
+    return None if side is None else (len(side), side[0], side[-1])

@@ -6,7 +6,7 @@ as dictionaries of text, and each distinct text is read once, by the same functi
 objects: both forms hold the same values by construction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.csv as pa_csv
 
 from bulkfetch.errors import Anomaly
 from bulkfetch.record import FIELD_NAMES, FIELDS, FieldType, arrow_schema
-from bulkfetch.wire.decode import Decoded, UnprovenError
+from bulkfetch.wire.decode import Decoded, UnprovenError, anomalies_of
 from bulkfetch.wire.flatten import Flat, Row
 from bulkfetch.wire.values import READERS
 
@@ -70,6 +70,29 @@ class ArrowDecoder:
             array = pa.array([row[position] or None for row in rows], pa.string())
             columns.append(array if field.type is FieldType.TEXT else array.dictionary_encode())
         return self._decode(columns, len(rows))
+
+    def keep(
+        self, decoded: Decoded[list[pa.RecordBatch]], is_wanted: Callable[[str, str], bool]
+    ) -> Decoded[list[pa.RecordBatch]]:
+        """See `Decoder.keep`."""
+        rows: list[pa.RecordBatch] = []
+        for batch in decoded.rows:
+            learners, courses = (
+                batch.column(position).to_pylist() for position in (_LEARNER_ID, _COURSE_ID)
+            )
+            kept = batch.filter(pa.array(map(is_wanted, learners, courses), pa.bool_()))
+            rows += [kept] if kept.num_rows else []
+        learner_ids, course_ids, enrollment_ids = (
+            frozenset().union(*(batch.column(position).unique().to_pylist() for batch in rows))
+            for position in (_LEARNER_ID, _COURSE_ID, _ENROLLMENT_ID)
+        )
+        return Decoded(
+            rows=rows,
+            count=sum(batch.num_rows for batch in rows),
+            learner_ids=learner_ids,
+            course_ids=course_ids,
+            anomalies=anomalies_of(decoded.anomalies, enrollment_ids),
+        )
 
     def _decode(self, columns: Sequence[Any], count: int) -> Decoded[list[pa.RecordBatch]]:
         if any(column.null_count for column in columns[: _LEARNER_ID + 1]):

@@ -5,7 +5,7 @@ decoded one by one, with a table of the values already read: dates, flags and gr
 look-up costs a tenth of reading them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -51,6 +51,11 @@ class Decoder(Protocol[RowsT]):
     def from_rows(self, rows: Sequence[Row]) -> "Decoded[RowsT]":
         """Decode rows of text."""
 
+    def keep(
+        self, decoded: "Decoded[RowsT]", is_wanted: Callable[[str, str], bool]
+    ) -> "Decoded[RowsT]":
+        """Return what is left without the rows whose learner and course are not wanted."""
+
 
 def decode_document(
     document: bytes, flattener: Flattener, decoder: Decoder[RowsT]
@@ -86,6 +91,19 @@ class ObjectDecoder:
         """See `Decoder.from_rows`."""
         columns: list[Sequence[str]] = [*zip(*rows, strict=True)] if rows else [()] * _WIDTH
         return self._decode(columns, len(rows))
+
+    def keep(
+        self, decoded: Decoded[list[Enrollment]], is_wanted: Callable[[str, str], bool]
+    ) -> Decoded[list[Enrollment]]:
+        """See `Decoder.keep`."""
+        kept = [row for row in decoded.rows if is_wanted(row.learner_id, row.course_id)]
+        return Decoded(
+            rows=kept,
+            count=len(kept),
+            learner_ids=frozenset(row.learner_id for row in kept),
+            course_ids=frozenset(row.course_id for row in kept),
+            anomalies=anomalies_of(decoded.anomalies, (row.enrollment_id for row in kept)),
+        )
 
     def _decode(self, columns: Sequence[Sequence[str]], count: int) -> Decoded[list[Enrollment]]:
         if not all(columns[0]) or not all(columns[1]) or not all(columns[2]):
@@ -124,6 +142,16 @@ def find_anomalies(
         for enrollment_id, text in zip(columns[0], columns[position], strict=True)
         if text in unreadable
     ]
+
+
+def anomalies_of(
+    anomalies: Sequence[Anomaly], enrollment_ids: Iterable[str]
+) -> tuple[Anomaly, ...]:
+    """Return the anomalies of these enrollments."""
+    if not anomalies:
+        return ()
+    ids = set(enrollment_ids)
+    return tuple(anomaly for anomaly in anomalies if anomaly.enrollment_id in ids)
 
 
 class _Table(dict[str, object]):

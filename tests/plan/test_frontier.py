@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from bulkfetch.plan.frontier import OTHER_SIDE_CAP, Frontier
+from bulkfetch.plan.frontier import OTHER_SIDE_CAP, Cut, Frontier, default_cut
 from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, make_rectangle, split
 
 Pair = tuple[str | None, str | None]
@@ -30,6 +30,15 @@ def sides(pool: list[str]) -> st.SearchStrategy[list[str] | None]:
 
 
 regions = st.builds(make_rectangle, sides(LEARNERS), sides(COURSES))
+
+
+asked_regions = st.builds(
+    lambda region, unsent: region.leaving_out(*unsent), regions, st.sets(st.sampled_from(Axis))
+)
+
+
+def named_width(rectangle: Rectangle, axis: Axis) -> int:
+    return len(rectangle.named(axis) or (None,))
 
 
 def pairs(*rectangles: Rectangle) -> Counter[Pair]:
@@ -50,21 +59,57 @@ def take_all(frontier: Frontier) -> list[Rectangle]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(regions, st.integers(1, 30), st.integers(1, 20))
+@given(asked_regions, st.sampled_from(Axis), st.integers(1, 30), st.integers(1, 20))
 def test_batches_cover_the_region_once_and_keep_to_their_sizes(
-    region: Rectangle, batch_size: int, cap: int
+    region: Rectangle, axis: Axis, batch_size: int, cap: int
 ) -> None:
-    frontier = Frontier([region], batch_size=batch_size, other_side_cap=cap)
+    frontier = Frontier(batch_size=batch_size, other_side_cap=cap)
+    frontier.add(Cut(region, axis))
     assert frontier.batch_size == batch_size
+    assert frontier.axis is axis
     batches = take_all(frontier)
     assert pairs(*batches) == pairs(region)
     assert frontier.remaining() == []
-    along, across = (
-        (Axis.COURSES, Axis.LEARNERS) if region.learners is None else (Axis.LEARNERS, Axis.COURSES)
-    )
     for batch in batches:
-        assert batch.width(along) <= batch_size
-        assert batch.width(across) <= cap
+        assert batch.unsent == region.unsent
+        assert named_width(batch, axis) <= batch_size
+        assert named_width(batch, axis.other) <= cap
+
+
+@pytest.mark.parametrize(
+    ("sides", "unsent", "axis"),
+    [
+        (("ab", "12"), (), Axis.LEARNERS),
+        (("ab", None), (), Axis.LEARNERS),
+        ((None, "12"), (), Axis.COURSES),
+        (("ab", "12"), (Axis.COURSES,), Axis.LEARNERS),
+        (("ab", "12"), (Axis.LEARNERS,), Axis.COURSES),
+    ],
+)
+def test_batches_run_along_the_learners_if_calls_name_them(
+    sides: tuple[str | None, str | None], unsent: tuple[Axis, ...], axis: Axis
+) -> None:
+    assert default_cut(make_rectangle(*sides).leaving_out(*unsent)).axis is axis
+
+
+def test_a_million_learners_in_three_courses_are_few_calls_along_the_courses() -> None:
+    region = make_rectangle((f"l{i}" for i in range(1_000_000)), "abc")
+    for unsent, calls in (((), 200), ((Axis.LEARNERS,), 1)):
+        frontier = Frontier(batch_size=100)
+        frontier.add(Cut(region.leaving_out(*unsent), Axis.COURSES))
+        assert len(take_all(frontier)) == calls
+
+
+def test_what_is_added_first_goes_before_what_is_begun() -> None:
+    frontier = Frontier([make_rectangle("abc", "1")], batch_size=1)
+    assert frontier.take() == make_rectangle("a", "1")
+    frontier.add(Cut(make_rectangle("x", "12"), Axis.COURSES), go_first=True)
+    assert take_all(frontier) == [
+        make_rectangle("x", "1"),
+        make_rectangle("x", "2"),
+        make_rectangle("b", "1"),
+        make_rectangle("c", "1"),
+    ]
 
 
 def test_a_large_region_is_cut_into_whole_rows() -> None:
@@ -113,7 +158,7 @@ def test_a_row_that_is_begun_keeps_its_height() -> None:
     frontier = Frontier([region], batch_size=1, other_side_cap=3)
     first = frontier.take()
     assert first == make_rectangle("a", "123")
-    frontier.shrink(make_rectangle("a", "1"))
+    frontier.shrink(Axis.COURSES, 1)
     rest = take_all(frontier)
     assert rest[:3] == [
         make_rectangle("b", "123"),
@@ -152,10 +197,10 @@ def test_a_million_ids_are_taken_one_by_one_in_linear_time() -> None:
 
 
 class FrontierMachine(RuleBasedStateMachine):
-    """Take, give back, shrink, exclude and look, in any order."""
+    """Take, give back, shrink, exclude, cut anew and look, in any order."""
 
     @initialize(
-        region=regions,
+        region=asked_regions,
         batch_size=st.integers(1, 9),
         cap=st.integers(1, 9),
         pieces=st.integers(1, 3),
@@ -174,24 +219,24 @@ class FrontierMachine(RuleBasedStateMachine):
         self.taken: list[Rectangle] = []
         self.batch_size = batch_size
         self.cap = cap
+        self.named_caps = dict.fromkeys(Axis, 1_000)
         self.given_back: list[Rectangle] = []
         self.excluded: dict[Axis, set[str]] = {axis: set() for axis in Axis}
 
-    def axes(self, rectangle: Rectangle) -> tuple[Axis, Axis]:
-        if rectangle.learners is None:
-            return Axis.COURSES, Axis.LEARNERS
-        return Axis.LEARNERS, Axis.COURSES
-
     def without_excluded(self, rectangle: Rectangle) -> set[Pair]:
-        return {
-            pair
-            for pair in pairs(rectangle)
-            if pair[0] not in self.excluded[Axis.LEARNERS]
-            and pair[1] not in self.excluded[Axis.COURSES]
-        }
+        learners, courses = (
+            [
+                unit
+                for unit in rectangle.side(axis) or (None,)
+                if rectangle.named(axis) is None or unit not in self.excluded[axis]
+            ]
+            for axis in Axis
+        )
+        return {(learner, course) for learner in learners for course in courses}
 
     @rule()
     def take(self) -> None:
+        axis = self.frontier.axis
         batch = self.frontier.take()
         if batch is None:
             assert not self.wanted
@@ -206,35 +251,48 @@ class FrontierMachine(RuleBasedStateMachine):
             expected = self.without_excluded(self.given_back.pop(0))
         if expected:
             assert got.keys() == expected
-        else:
-            along, across = self.axes(batch)
-            assert batch.width(along) <= self.batch_size
-            # A row of batches that is begun keeps its height.
-            assert batch.width(across) <= self.cap
+        elif self.frontier.axis is axis:  # else the batch may be the first of the next one
+            # A row of batches that is begun keeps its height, whatever the caps are now.
+            assert named_width(batch, axis) <= min(self.batch_size, self.named_caps[axis])
+            assert named_width(batch, axis.other) <= self.cap
 
     @precondition(lambda self: self.taken)
     @rule(data=st.data(), go_first=st.booleans())
     def give_back(self, data: st.DataObject, *, go_first: bool) -> None:
         batch = self.taken.pop(data.draw(st.integers(0, len(self.taken) - 1)))
         pieces: tuple[Rectangle, ...] = (batch,)
-        if batch.pairs > 1:
-            sides = [axis for axis in Axis if batch.width(axis) > 1]
+        sides = [axis for axis in Axis if named_width(batch, axis) > 1]
+        if sides:
             pieces = split(batch, data.draw(st.sampled_from(sides)))
         self.frontier.give_back(*pieces, go_first=go_first)
         before, after = (pieces, self.given_back) if go_first else (self.given_back, pieces)
         self.given_back = [*before, *after]
         self.wanted += Counter(self.without_excluded(batch))
 
-    @precondition(lambda self: self.taken)
-    @rule(data=st.data(), side=st.sampled_from(Axis))
-    def shrink(self, data: st.DataObject, side: Axis) -> None:
-        largest = data.draw(st.sampled_from(self.taken))
-        if largest.width(side) > 1:
-            largest = split(largest, side)[0]
-        along, _ = self.axes(largest)
-        self.frontier.shrink(largest)
-        self.batch_size = min(self.batch_size, largest.width(along))
-        assert self.frontier.batch_size == self.batch_size
+    @rule(axis=st.sampled_from(Axis), ids=st.integers(1, 30))
+    def shrink(self, axis: Axis, ids: int) -> None:
+        self.frontier.shrink(axis, ids)
+        self.named_caps[axis] = min(self.named_caps[axis], ids)
+        assert self.frontier.cap(axis) == min(self.cap, self.named_caps[axis])
+
+    @rule(ids=st.integers(1, 30))
+    def set_batch_size(self, ids: int) -> None:
+        self.frontier.batch_size = self.batch_size = ids
+        assert self.frontier.batch_size == min(ids, self.named_caps[self.frontier.axis])
+
+    @rule(axis=st.sampled_from(Axis), unsent=st.sets(st.sampled_from(Axis)), first=st.booleans())
+    def cut_anew(self, axis: Axis, unsent: set[Axis], *, first: bool) -> None:
+        """As the planner does; pieces stay as they are."""
+        withdrawn = self.frontier.withdraw()
+        kept = Counter(pair for piece in self.given_back for pair in self.without_excluded(piece))
+        assert pairs(*withdrawn) + kept == self.wanted
+        cuts = [Cut(rectangle.leaving_out(*unsent), axis) for rectangle in withdrawn]
+        for cut in cuts:
+            self.frontier.add(cut, go_first=first)
+        # An excluded id may have been wanted as long as no call named it.
+        self.wanted = kept + Counter(
+            pair for cut in cuts for pair in self.without_excluded(cut.rectangle)
+        )
 
     @rule(axis=st.sampled_from(Axis), data=st.data())
     def exclude(self, axis: Axis, data: st.DataObject) -> None:
@@ -242,11 +300,13 @@ class FrontierMachine(RuleBasedStateMachine):
         ids = data.draw(st.lists(st.sampled_from(pool), max_size=4))
         self.frontier.exclude(axis, iter(ids))
         self.excluded[axis].update(ids)
-        position = 0 if axis is Axis.LEARNERS else 1
-        self.wanted = Counter(pair for pair in self.wanted if pair[position] not in ids)
+        rest = self.frontier.remaining()
+        self.frontier.give_back(*rest)
+        self.given_back = list(rest)
+        self.wanted = pairs(*rest)
         for batch in self.taken:
             assert self.frontier.excludes_some_of(batch) == any(
-                not self.excluded[each].isdisjoint(batch.side(each) or ()) for each in Axis
+                not self.excluded[each].isdisjoint(batch.named(each) or ()) for each in Axis
             )
 
     @rule(restart=st.booleans())
@@ -259,6 +319,7 @@ class FrontierMachine(RuleBasedStateMachine):
             self.frontier = Frontier(rest, batch_size=self.batch_size, other_side_cap=self.cap)
             for axis, ids in self.excluded.items():
                 self.frontier.exclude(axis, ids)
+                self.frontier.shrink(axis, self.named_caps[axis])
             self.given_back = []
         else:
             self.frontier.give_back(*rest)

@@ -176,3 +176,31 @@ def test_a_large_export_is_resumed_within_seconds() -> None:
         rest = subtract(region, done)
         assert time.process_time() - started < 5  # a second or so, on a machine that is idle
         assert left is None or rest == left
+
+
+def test_what_a_call_leaves_out_is_wanted_and_not_named() -> None:
+    region = make_rectangle("abc", "12")
+    asked = region.leaving_out(Axis.COURSES)
+    assert asked.named(Axis.COURSES) is None
+    assert asked.named(Axis.LEARNERS) is region.learners
+    assert (asked.courses, asked.pairs) == (region.courses, 6)
+    assert asked != region
+    assert asked.leaving_out() == region
+    assert asked.longer_axis() is Axis.LEARNERS
+    with pytest.raises(CannotSplitError):
+        split(asked, Axis.COURSES)
+    assert {half.unsent for half in split(asked)} == {asked.unsent}
+    assert not asked.is_indivisible
+    assert asked.replace(Axis.LEARNERS, ("a",)).is_indivisible
+    assert make_rectangle("a", None).leaving_out(Axis.COURSES) == make_rectangle("a", None)
+
+
+def test_many_finished_rectangles_over_one_long_list_are_subtracted_at_once() -> None:
+    """As they stand in the journal of a run along the courses."""
+    region = make_rectangle((f"l{i}" for i in range(200_000)), (f"c{i:03}" for i in range(300)))
+    some = (region.learners or ())[:100_000]
+    done = [Rectangle(some, (f"c{i:03}",)) for i in range(299)]
+    started = time.process_time()
+    rest = subtract(region, done)
+    assert time.process_time() - started < 3
+    assert sum(each.pairs for each in rest) == 100_000 + 100_000 * 300

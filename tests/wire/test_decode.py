@@ -239,3 +239,24 @@ def test_no_thread_sees_the_parser_or_the_stylesheets_of_another() -> None:
         theirs = pool.submit(mine).result()
     assert all(one is not other for one, other in zip(mine(), theirs, strict=True))
     assert all(one is other for one, other in zip(mine(), mine(), strict=True))
+
+
+@walked
+def test_rows_that_are_not_wanted_are_dropped_with_their_anomalies(
+    answer: Callable[..., bytes], walked_bytes: int
+) -> None:
+    document = answer(
+        records="".join(
+            f"<enrollment><enrollmentId>e{i}</enrollmentId><courseId>c{i % 2}</courseId>"
+            f"<learnerId>l{i % 3}</learnerId><accessDate>never</accessDate></enrollment>"
+            for i in range(12)
+        )
+    )
+    decoders: list[Decoder[Any]] = [ObjectDecoder(), ArrowDecoder()]
+    for decoder, decoded in zip(decoders, both(document, walked_bytes=walked_bytes), strict=True):
+        kept = decoder.keep(decoded, lambda learner, course: (learner, course) == ("l1", "c1"))
+        assert [row[:3] for row in rows_of(kept)] == [("e1", "c1", "l1"), ("e7", "c1", "l1")]
+        assert (kept.count, set(kept.learner_ids), set(kept.course_ids)) == (2, {"l1"}, {"c1"})
+        assert [anomaly.enrollment_id for anomaly in kept.anomalies] == ["e1", "e7"]
+        nothing = decoder.keep(decoded, lambda _learner, _course: False)
+        assert nothing == Decoded([], 0, frozenset(), frozenset(), ())
