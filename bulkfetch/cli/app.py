@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from bulkfetch.export.sinks.postgres import Gone
+
 app = typer.Typer(
     name="bulkfetch",
     help="Every enrollment of an iSpring Learn account: fast, once, with proof that nothing is "
@@ -27,6 +29,14 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+GoneOption = Annotated[
+    Gone,
+    typer.Option(
+        "--gone",
+        help="Rows of earlier exports in a database that are no longer in the service, where that "
+        "is proven: keep them, mark them in gone_at, or delete them.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only warnings and errors on stderr.")]
 LogFormatOption = Annotated[
     LogFormat, typer.Option("--log-format", help="Sentences, or one JSON object a line.")
@@ -56,7 +66,8 @@ def export(
         typer.Option(
             "-o",
             "--output",
-            help="File to write (.csv, .jsonl, .parquet, .duckdb, .sqlite); - is standard output.",
+            help="File to write (.csv, .jsonl, .parquet, .duckdb, .sqlite), a database "
+            "(postgresql://USER@HOST/DATABASE?schema=NAME), or - for standard output.",
         ),
     ],
     url: Annotated[
@@ -93,8 +104,8 @@ def export(
         Path | None,
         typer.Option(
             "--journal",
-            help="Where progress is kept; OUTPUT.bulkfetch if not given. With -o - and no "
-            "journal nothing is kept.",
+            help="Where progress is kept; OUTPUT.bulkfetch if not given, for a database "
+            "enrollments.postgresql.bulkfetch. With -o - and no journal nothing is kept.",
         ),
     ] = None,
     restart: Annotated[
@@ -133,6 +144,7 @@ def export(
         bool,
         typer.Option("--csv-raw", help="Leave CSV cells as they are, formulas too."),
     ] = False,
+    gone: GoneOption = Gone.KEEP,
     partial: Annotated[
         bool,
         typer.Option(
@@ -178,6 +190,7 @@ def export(
             restart=restart,
             partial=partial,
             csv_raw=csv_raw,
+            gone=gone,
             report=report,
             ca_bundle=ca_bundle,
         ),
@@ -194,7 +207,8 @@ def publish(
         typer.Option(
             "-o",
             "--output",
-            help="File to write (.csv, .jsonl, .parquet, .duckdb, .sqlite); - is standard output.",
+            help="File to write (.csv, .jsonl, .parquet, .duckdb, .sqlite), a database "
+            "(postgresql://USER@HOST/DATABASE?schema=NAME), or - for standard output.",
         ),
     ],
     output_format: Annotated[
@@ -207,6 +221,7 @@ def publish(
         bool,
         typer.Option("--csv-raw", help="Leave CSV cells as they are, formulas too."),
     ] = False,
+    gone: GoneOption = Gone.KEEP,
     partial: Annotated[
         bool, typer.Option("--partial", help="Also of an export that has not finished.")
     ] = False,
@@ -219,7 +234,7 @@ def publish(
     from bulkfetch.cli.publish import publish as run_publish  # noqa: PLC0415
 
     run_publish(
-        PublishArguments(journal, output, output_format, csv_raw, partial),
+        PublishArguments(journal, output, output_format, csv_raw, gone, partial),
         Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
     )
 

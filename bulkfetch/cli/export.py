@@ -18,7 +18,9 @@ from bulkfetch.cli.summary import say_summary, write_report
 from bulkfetch.errors import UsageError
 from bulkfetch.export.atomic import check_target
 from bulkfetch.export.job import ExportJob, ExportSettings
-from bulkfetch.export.sinks.choose import choose_sink
+from bulkfetch.export.sinks.choose import choose_sink, default_journal
+from bulkfetch.export.sinks.postgres import Gone
+from bulkfetch.export.sinks.postgres.url import is_database_url
 from bulkfetch.http.address import check_base_url
 from bulkfetch.inputs import make_region
 from bulkfetch.options import Options
@@ -42,6 +44,7 @@ class ExportArguments:
     restart: bool
     partial: bool
     csv_raw: bool
+    gone: Gone
     report: Path | None
     ca_bundle: Path | None
 
@@ -65,7 +68,7 @@ def export(
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulkfetch-"))
             journal = Path(directory) / "journal"
         else:
-            journal = arguments.journal or Path(arguments.output + ".bulkfetch")
+            journal = arguments.journal or default_journal(arguments.output)
         settings = _settle(arguments, make_options(), journal, console)
         if arguments.report is not None:
             check_target(arguments.report)
@@ -100,6 +103,7 @@ def _settle(
         sys.stdout.buffer,
         output_format=arguments.format,
         csv_raw=arguments.csv_raw,
+        gone=arguments.gone,
     )
     _check_paths_differ(arguments, journal)
     from_stdin = [
@@ -142,7 +146,7 @@ def _check_paths_differ(arguments: ExportArguments, journal: Path) -> None:
         ("--token-file", arguments.token_file),
         ("--ca-bundle", arguments.ca_bundle),
     ):
-        if value is None or value == "-":
+        if value is None or value == "-" or is_database_url(str(value)):
             continue
         path = Path(value).resolve()
         other = named.setdefault(path, option)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.running import ending, leave, resume_command
+from bulkfetch.cli.summary import say_changes
 from bulkfetch.errors import UsageError
 from bulkfetch.export.republish import republish
 from bulkfetch.export.sinks.choose import choose_sink
+from bulkfetch.export.sinks.postgres import Gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class PublishArguments:
     output: str
     format: str | None
     csv_raw: bool
+    gone: Gone
     partial: bool
 
 
@@ -34,10 +37,10 @@ def publish(arguments: PublishArguments, console: Console) -> None:
             sys.stdout.buffer,
             output_format=arguments.format,
             csv_raw=arguments.csv_raw,
+            gone=arguments.gone,
         )
         if Path(arguments.output).resolve() == arguments.journal.resolve():
             raise UsageError("The output and the journal are the same file.")
-        sink.check()
         work = bind(
             republish,
             arguments.journal,
@@ -52,15 +55,17 @@ def publish(arguments: PublishArguments, console: Console) -> None:
             except BaseException:
                 stop.set()
                 raise
+        changes = say_changes(published.changes) or f"{published.bytes_written:,} bytes"
         console.say(
             "published",
             f"{published.rows:,} rows, {published.duplicates:,} duplicates, "
-            f"{published.conflict_count:,} conflicts, {published.bytes_written:,} bytes\n"
-            f"written to {arguments.output}",
+            f"{published.conflict_count:,} conflicts, {changes}\n"
+            f"written to {sink.name or 'standard output'}",
             rows=published.rows,
             duplicates=published.duplicates,
             conflicts=published.conflict_count,
             bytes=published.bytes_written,
-            output=arguments.output,
+            changes=published.changes,
+            output=sink.name,
         )
     leave(result.code)

@@ -30,7 +30,8 @@ def say_summary(job: ExportJob, console: Console) -> None:
         f"{len(report['quarantined']):,} quarantined, {len(report['failed']):,} failed",
     ]
     if report["output"] is not None:
-        lines.append(f"written to {report['output']}")
+        changes = say_changes(report["changes"])
+        lines.append(f"written to {report['output']}{f': {changes}' if changes else ''}")
     lines.append(f"journal {report['journal']}")
     console.say("summary", "\n".join(lines), report=report)
 
@@ -43,3 +44,8 @@ def write_report(job: ExportJob, path: Path) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(job.report(), indent=2, ensure_ascii=False) + "\n")
+
+
+def say_changes(changes: Mapping[str, int] | None) -> str:
+    """Return what changed in a table, in words; nothing for a file."""
+    return ", ".join(f"{count:,} {what}" for what, count in (changes or {}).items())

@@ -254,6 +254,7 @@ class ExportJob:
             "duration_s": round(duration_s, 3),
             "rows_per_s": round(counters.rows / duration_s) if duration_s else 0,
             "output": self._published_to,
+            "changes": None if published is None else published.changes,
             "journal": str(self._settings.journal),
         }
 

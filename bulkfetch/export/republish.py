@@ -26,11 +26,12 @@ def republish(
         should_stop: as for `publish`.
 
     Raises:
-        UsageError: there is no such journal.
+        UsageError: there is no such journal, or the output can never be written.
         JournalError: a run holds it, or it is damaged or no journal.
         IncompleteError: parts of what the journal is for were not fetched.
         SinkError: the output cannot be written.
     """
+    sink.check()
     journal = Journal.open_existing(journal_path)
     try:
         missing = subtract(journal.identity.region, journal.finished())

@@ -46,7 +46,7 @@ def copy(
     ):
         connection.register("rows", pa.RecordBatchReader.from_batches(naive_schema(), rows))
         connection.execute(
-            f"COPY (SELECT {columns} FROM rows) TO '{quoted}'"  # noqa: S608 - own names
+            f"COPY (SELECT {columns} FROM rows) TO '{quoted}'"
             f" ({_OPTIONS[output_format]}, USE_TMP_FILE false)"
         )
 

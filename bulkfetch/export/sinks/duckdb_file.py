@@ -44,9 +44,7 @@ def write_duckdb(rows: Iterator[pa.RecordBatch], path: Path, publication: Public
             connection.register("rows", pa.RecordBatchReader.from_batches(naive_schema(), rows))
             connection.execute(f"ATTACH '{quoted}' AS target")
             connection.execute(f"CREATE TABLE target.{TABLE_NAME} ({columns})")
-            connection.execute(
-                f"INSERT INTO target.{TABLE_NAME} SELECT {values} FROM rows"  # noqa: S608 - own names
-            )
+            connection.execute(f"INSERT INTO target.{TABLE_NAME} SELECT {values} FROM rows")
             connection.execute("DETACH target")  # writes the log into the file
         database.chmod(0o600)
         database.replace(path)

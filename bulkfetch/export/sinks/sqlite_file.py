@@ -47,7 +47,7 @@ def write_sqlite(rows: Iterator[pa.RecordBatch], path: Path) -> None:
             connection.execute("BEGIN")
             for batch in rows:
                 connection.executemany(
-                    f"INSERT INTO {TABLE_NAME} VALUES ({marks})",  # noqa: S608 - own names
+                    f"INSERT INTO {TABLE_NAME} VALUES ({marks})",
                     zip(*_values(batch), strict=True),
                 )
             connection.execute("COMMIT")

@@ -1,0 +1,78 @@
+"""The sink: check the table, COPY, merge, and see to rows that are gone, all or nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import pyarrow as pa
+
+from bulkfetch.export.sinks.postgres import Gone
+from bulkfetch.export.sinks.postgres.gone import remove_gone
+from bulkfetch.export.sinks.postgres.session import open_session
+from bulkfetch.export.sinks.postgres.table import (
+    copy_incoming,
+    create_table,
+    find_table,
+    merge_incoming,
+)
+from bulkfetch.export.sinks.postgres.url import DatabaseUrl
+from bulkfetch.export.sinks.sink import Publication, Written
+from bulkfetch.plan.coverage import cover
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSink:
+    """A table of enrollments, to which an export adds what it brings.
+
+    Attributes:
+        url: of the database, with the schema.
+        gone: what is done about rows of earlier exports that are no longer in the service.
+    """
+
+    url: DatabaseUrl
+    gone: Gone = Gone.KEEP
+
+    @property
+    def name(self) -> str:
+        """Host, database and schema."""
+        return self.url.shown
+
+    def check(self) -> None:
+        """Connect, and look at the table or the place where it will be made.
+
+        Raises:
+            UsageError: the driver is missing, or libpq does not understand the URL.
+            SinkError: the server cannot be reached, or the table cannot be used.
+        """
+        with open_session(self.url) as session:
+            find_table(session, self.url.schema, self.gone)
+
+    def partial(self) -> Self:
+        """Return the table itself: rows are added, and only what is proven gone goes."""
+        return self
+
+    def write(self, rows: Iterator[pa.RecordBatch], publication: Publication) -> Written:
+        """Merge the rows in one transaction.
+
+        Raises:
+            SinkError: the server failed, or the table cannot be used.
+        """
+        with (
+            open_session(self.url) as session,
+            publication.stopping.interrupting(session.cancel),
+        ):
+            # A user's limits for queries are not meant for loads, nor for the sort before them.
+            session.execute("SET LOCAL statement_timeout = 0")
+            session.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            table = find_table(session, self.url.schema, self.gone)
+            copy_incoming(session, rows)
+            if not table.exists:
+                create_table(session, table)
+            inserted, updated = merge_incoming(session, table)
+            changes = {"inserted": inserted, "updated": updated}
+            if self.gone is not Gone.KEEP:
+                journal = publication.journal
+                coverage = cover(journal.identity.region, journal.finished())
+                changes["gone"] = remove_gone(session, table, coverage, self.gone)
+            session.commit()
+        return Written(0, changes)
