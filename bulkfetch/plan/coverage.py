@@ -7,7 +7,8 @@ each kind of learner, however many rectangles there are. A database can join tha
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bulkfetch.plan.rectangle import Rectangle, Side
+from bulkfetch.plan.rectangle import Covered, Rectangle, Side
+from bulkfetch.plan.region import PairSet, Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,41 +26,36 @@ class Coverage:
     other_learners: int | None
 
 
-def cover(region: Rectangle, finished: Iterable[Rectangle]) -> Coverage:
+def cover(region: Region, finished: Iterable[Rectangle]) -> Coverage:
     """Return which pairs of `region` lie in a finished rectangle.
 
-    `finished` may overlap each other and reach beyond the region; what does is not covered. The
-    cost is proportional to the ids in `finished`, not to the pairs.
+    `finished` may overlap each other and reach beyond the region; what does is not covered. In a
+    region of every learner, only rectangles of every learner count. The cost is proportional to
+    the ids in `finished`, not to the pairs.
     """
-    sides_of: dict[str, set[Side]] = {}
-    everywhere: set[Side] = set()
-    for rectangle in finished:
-        if rectangle.learners is None:
-            everywhere.add(rectangle.courses)
-        else:
-            for learner in rectangle.learners:
-                sides_of.setdefault(learner, set()).add(rectangle.courses)
+    parts = region.rectangles if isinstance(region, PairSet) else (region,)
+    covered = Covered(parts, finished)
     numbers: dict[Side, int] = {}
-    seen: dict[frozenset[Side], int | None] = {}
-
-    def number_of(sides: frozenset[Side]) -> int | None:
-        if sides not in seen:
-            courses = _within(region.courses, sides)
-            seen[sides] = None if courses == () else numbers.setdefault(courses, len(numbers))
-        return seen[sides]
-
-    learners = {}
-    for learner in sides_of if region.learners is None else region.learners:
-        number = number_of(frozenset(sides_of.get(learner, set()) | everywhere))
-        if number is not None:
-            learners[learner] = number
-    others = number_of(frozenset(everywhere)) if region.learners is None else None
+    learners: dict[str, int] = {}
+    others: int | None = None
+    for part in parts:
+        seen: dict[frozenset[Side], int | None] = {}
+        for unit in (None,) if part.learners is None else part.learners:
+            sides = covered.courses_of(unit)
+            if sides not in seen:
+                courses = _within(part.courses, sides)
+                seen[sides] = None if courses == () else numbers.setdefault(courses, len(numbers))
+            number = seen[sides]
+            if unit is None:
+                others = number
+            elif number is not None:
+                learners[unit] = number
     return Coverage(tuple(numbers), learners, others)
 
 
-def _within(region: Side, sides: frozenset[Side]) -> Side:
-    """Return the courses of the region that are in one of the sides; () for none."""
+def _within(wanted: Side, sides: frozenset[Side]) -> Side:
+    """Return the courses wanted that are in one of the sides; () for none."""
     if None in sides:
-        return region
+        return wanted
     courses = {course for side in sides if side is not None for course in side}
-    return tuple(sorted(courses if region is None else courses.intersection(region)))
+    return tuple(sorted(courses if wanted is None else courses.intersection(wanted)))

@@ -144,7 +144,7 @@ def subtract_from(regions: Sequence[Rectangle], done: Iterable[Rectangle]) -> li
     id. The regions share no learner. The cost is proportional to the distinct sides in `done`, not
     to the pairs: learners are grouped by what is still wanted of them.
     """
-    covered = _Covered(regions, done)
+    covered = Covered(regions, done)
     rest = []
     for region in regions:
         units: Sequence[str | None] = (None,) if region.learners is None else region.learners
@@ -160,7 +160,7 @@ def subtract_from(regions: Sequence[Rectangle], done: Iterable[Rectangle]) -> li
     return rest
 
 
-class _Covered:
+class Covered:
     """The courses that are done, learner by learner.
 
     Rectangles over one list of learners, however many, are one entry: the courses done of it.

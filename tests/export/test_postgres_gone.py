@@ -88,10 +88,7 @@ SCENARIOS = {
     ),
     "nothing finished": (Rectangle(("a",), None), [], ""),
     "nothing of this region finished": (Rectangle(("a",), None), [Rectangle(("c",), None)], ""),
-    "one course of every learner, all of one learner": (
-        Rectangle(None, None), [Rectangle(None, ("x",)), Rectangle(("b",), None)],
-        "ax bx by bz cx",
-    ),
+    "one course of every learner": (Rectangle(None, None), [Rectangle(None, ("x",))], "ax bx cx"),
 }  # fmt: skip
 
 

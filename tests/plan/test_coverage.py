@@ -3,6 +3,7 @@ from hypothesis import strategies as st
 
 from bulkfetch.plan.coverage import cover
 from bulkfetch.plan.rectangle import Rectangle, Side, split
+from bulkfetch.plan.region import PairSet, Region, make_pair_set
 
 LEARNERS = ("l1", "l2", "l3", "l4")
 COURSES = ("c1", "c2", "c3")
@@ -22,16 +23,31 @@ def holds(rectangle: Rectangle, learner: str, course: str) -> bool:
     )
 
 
-@given(region=RECTANGLES, finished=st.lists(RECTANGLES, max_size=5))
+def parts(region: Region) -> tuple[Rectangle, ...]:
+    return region.rectangles if isinstance(region, PairSet) else (region,)
+
+
+@given(
+    region=st.one_of(
+        RECTANGLES,
+        st.sets(st.tuples(st.sampled_from(LEARNERS), st.sampled_from(COURSES)), min_size=1).map(
+            make_pair_set
+        ),
+    ),
+    finished=st.lists(RECTANGLES, max_size=5),
+)
 def test_a_pair_is_covered_if_it_lies_in_the_region_and_in_something_finished(
-    region: Rectangle, finished: list[Rectangle]
+    region: Region, finished: list[Rectangle]
 ) -> None:
+    """A region of every learner is asked for in rectangles of every learner."""
+    if parts(region)[0].learners is None:
+        finished = [rectangle for rectangle in finished if rectangle.learners is None]
     coverage = cover(region, finished)
     for learner in (*LEARNERS, "unheard of"):
         for course in (*COURSES, "unheard of"):
             number = coverage.learners.get(learner, coverage.other_learners)
             side = () if number is None else coverage.course_sides[number]
-            expected = holds(region, learner, course) and any(
+            expected = any(holds(part, learner, course) for part in parts(region)) and any(
                 holds(rectangle, learner, course) for rectangle in finished
             )
             assert (side is None or course in side) == expected
