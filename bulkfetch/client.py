@@ -259,6 +259,7 @@ class Fetch:
             retries=counters.retries,
             splits=counters.splits,
             confirmations=counters.confirmations,
+            cap_checks=counters.cap_checks,
             rows=counters.rows,
             surplus=counters.surplus,
             duplicates=self._dedupe.duplicates,

@@ -84,7 +84,7 @@ def export(
     courses: Annotated[str | None, typer.Option("--courses", help="Course ids, likewise.")] = None,
     whole_account: Annotated[
         bool,
-        typer.Option("--whole-account", help="Ask with no filter at all, in a single call."),
+        typer.Option("--whole-account", help="Ask with no filter, all in a single call."),
     ] = False,
     token_file: Annotated[
         str | None,

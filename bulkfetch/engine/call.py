@@ -7,6 +7,7 @@ fatal answer on a connection that has served before is asked for once more on a 
 answer to an earlier request could have been taken for it.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -56,6 +57,10 @@ class Service:
     flattener: Flattener = field(default_factory=Flattener)
 
 
+def _no_ids(_rows: object) -> Iterable[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched(Generic[RowsT]):
     """The whole answer for one rectangle.
@@ -70,6 +75,7 @@ class Fetched(Generic[RowsT]):
         wire_bytes: bytes as received.
         body_bytes: bytes inflated.
         surplus: rows that were answered and dropped, because they are not wanted.
+        read_ids: gives the enrollment ids of the rows of one document.
     """
 
     rectangle: Rectangle
@@ -81,6 +87,7 @@ class Fetched(Generic[RowsT]):
     wire_bytes: int
     body_bytes: int
     surplus: int = 0
+    read_ids: Callable[[RowsT], Iterable[str]] = _no_ids
 
     @property
     def received(self) -> int:
@@ -94,6 +101,17 @@ class Reply(Generic[RowsT]):
 
     result: Fetched[RowsT] | CallError
     is_reused: bool
+
+
+class Fetcher(Protocol[RowsT]):
+    """Whatever fetches rectangles."""
+
+    async def fetch(self, rectangle: Rectangle) -> Fetched[RowsT]:
+        """Fetch all enrollments in a rectangle.
+
+        Raises:
+            CallError: the call failed; its class says what to do.
+        """
 
 
 class Exchange(Protocol[RowsT]):
@@ -239,6 +257,7 @@ class HttpExchange(Generic[RowsT]):
             wire_bytes=answer.wire_bytes,
             body_bytes=answer.body_bytes,
             surplus=received - count,
+            read_ids=self._decoder.enrollment_ids,
         )
 
     def _verify(self, decoded: Decoded[RowsT], rectangle: Rectangle) -> None:

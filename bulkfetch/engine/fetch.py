@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from bulkfetch.engine.call import Caller
+from bulkfetch.engine.caps import Caps
+from bulkfetch.engine.guard import Guard
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.run import Batch, Run, Unfetched
 from bulkfetch.options import Options
@@ -36,7 +38,7 @@ async def fetch_regions(
         BulkfetchError: `hand_on` raised it.
     """
     run = Run(
-        caller,
+        Guard(caller, Caps(regions), counters),
         hand_on,
         workers=options.workers,
         policy=options.retry,

@@ -21,6 +21,7 @@ class Counters:
     retries: int = 0
     splits: int = 0
     confirmations: int = 0
+    cap_checks: int = 0
     batches: int = 0
     rows: int = 0
     surplus: int = 0
@@ -47,6 +48,7 @@ class FetchReport:
         confirmations: answers asked for again on a fresh connection.
         rows: rows received that are wanted, before duplicates are dropped.
         surplus: rows received besides, because the plan asked for more than is wanted.
+        cap_checks: calls made to find out whether a silent cap cuts answers short.
         duplicates: rows dropped because the same row had come before.
         conflicts: the first thousand pairs of rows with one id and different content.
         conflict_count: all of them.
@@ -66,6 +68,7 @@ class FetchReport:
     retries: int
     splits: int
     confirmations: int
+    cap_checks: int
     rows: int
     surplus: int
     duplicates: int

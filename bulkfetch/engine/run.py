@@ -18,7 +18,8 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from bulkfetch.engine.call import Caller, Fetched
+from bulkfetch.engine.call import Fetched, Fetcher
+from bulkfetch.engine.caps import CappedError
 from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.suspects import Halves, Suspects
@@ -94,7 +95,7 @@ class Run(Generic[RowsT]):
 
     def __init__(
         self,
-        caller: Caller[RowsT],
+        caller: Fetcher[RowsT],
         hand_on: Callable[[Batch[RowsT]], Awaitable[None]],
         *,
         workers: int,
@@ -235,19 +236,27 @@ class Run(Generic[RowsT]):
         """Ask for the halves instead; False for a single pair.
 
         A request that is too large is halved along its longer side, an answer along the side that
-        batches run along. Later batches are made smaller only if none of this size ever succeeded
-        or the service says outright that the request is too large: a time-out can be bad luck.
+        batches run along, a capped list on its own. Later batches are made smaller only if none of
+        this size ever succeeded, the service says outright that the request is too large, or a
+        cap struck one of the size in use: a time-out can be bad luck.
         """
         axis = default_cut(rectangle).axis
         is_request = error.status in _REQUEST_TOO_LARGE
+        is_proven = is_request
         if is_request or len(rectangle.named(axis) or ()) == 1:
             axis = rectangle.longer_axis()
+        elif isinstance(error, CappedError):
+            # Pieces that are capped, too, are heavy by themselves: others need not be as small.
+            is_proven = rectangle.width(axis) >= self._frontier.batch_size
+        if isinstance(error, CappedError) and error.axis is not None and error.ids is not None:
+            axis = error.axis
+            self._frontier.shrink(axis, error.ids)
         try:
             pieces = split(rectangle, axis)
         except CannotSplitError:
             return False
         self._counters.splits += 1
-        if is_request or rectangle.pairs > self._most_pairs:
+        if is_proven or rectangle.pairs > self._most_pairs:
             self._frontier.shrink(axis, pieces[0].width(axis))
         self._frontier.give_back(*pieces)
         return True

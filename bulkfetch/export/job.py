@@ -231,6 +231,7 @@ class ExportJob:
             "retries": counters.retries,
             "splits": counters.splits,
             "confirmations": counters.confirmations,
+            "cap_checks": counters.cap_checks,
             "most_in_flight": counters.most_in_flight,
             "duplicates": 0 if published is None else published.duplicates,
             "conflict_count": 0 if published is None else published.conflict_count,

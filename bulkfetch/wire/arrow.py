@@ -94,6 +94,10 @@ class ArrowDecoder:
             anomalies=anomalies_of(decoded.anomalies, enrollment_ids),
         )
 
+    def enrollment_ids(self, rows: list[pa.RecordBatch]) -> list[str]:
+        """See `Decoder.enrollment_ids`."""
+        return [value for batch in rows for value in batch.column(_ENROLLMENT_ID).to_pylist()]
+
     def _decode(self, columns: Sequence[Any], count: int) -> Decoded[list[pa.RecordBatch]]:
         if any(column.null_count for column in columns[: _LEARNER_ID + 1]):
             raise UnprovenError

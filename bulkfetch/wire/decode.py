@@ -56,6 +56,9 @@ class Decoder(Protocol[RowsT]):
     ) -> "Decoded[RowsT]":
         """Return what is left without the rows whose learner and course are not wanted."""
 
+    def enrollment_ids(self, rows: RowsT) -> list[str]:
+        """Return the enrollment ids of decoded rows."""
+
 
 def decode_document(
     document: bytes, flattener: Flattener, decoder: Decoder[RowsT]
@@ -104,6 +107,10 @@ class ObjectDecoder:
             course_ids=frozenset(row.course_id for row in kept),
             anomalies=anomalies_of(decoded.anomalies, (row.enrollment_id for row in kept)),
         )
+
+    def enrollment_ids(self, rows: list[Enrollment]) -> list[str]:
+        """See `Decoder.enrollment_ids`."""
+        return [row.enrollment_id for row in rows]
 
     def _decode(self, columns: Sequence[Sequence[str]], count: int) -> Decoded[list[Enrollment]]:
         if not all(columns[0]) or not all(columns[1]) or not all(columns[2]):

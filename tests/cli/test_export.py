@@ -330,7 +330,44 @@ def test_the_whole_account_is_one_call(bulkfetch: Bulkfetch, serve: Serve) -> No
     )
     assert result.returncode == 0
     assert len(ids_of((place.directory / "o.csv").read_bytes())) == 5_000
-    assert len(place.simulator.ledger.calls_of("GetEnrollments")) == 1
+    calls = place.simulator.ledger.calls_of("GetEnrollments")
+    assert [(call.learner_ids, call.course_ids) for call in calls].count((None, None)) == 1
+    assert len(calls) <= 1 + 2  # samples, to see that the answer was not cut off
+
+
+def test_a_whole_account_that_is_cut_off_is_incomplete_and_says_so(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve({"name": "c", "limits": {"max_rows": {"at": 777, "past": "silent-cap"}}})
+    result = bulkfetch(
+        *("export", "--url", place.simulator.url, "--token-file", "token.txt"),
+        *("--whole-account", "-o", "o.csv", "--report", "r.json"),
+    )
+    assert result.returncode == 3
+    assert not (place.directory / "o.csv").exists()
+    assert "at most 777 rows" in result.stderr.decode()
+    assert len(json.loads((place.directory / "r.json").read_text())["failed"]) == 1
+
+
+@pytest.mark.parametrize("side", ["--learners", "--courses", None])
+def test_an_export_from_a_capped_service_has_every_row_once(
+    bulkfetch: Bulkfetch, serve: Serve, side: str | None
+) -> None:
+    """No side is left out where a cap is below what one course has."""
+    at = 1_500 if side == "--courses" else 250
+    place = serve({"name": "c", "limits": {"max_rows": {"at": at, "past": "silent-cap"}}})
+    arguments = place.export("--report", "r.json")
+    if side is not None:
+        left_out = "--courses" if side == "--learners" else "--learners"
+        position = arguments.index(left_out)
+        del arguments[position : position + 2]
+    result = bulkfetch(*arguments)
+    assert result.returncode == 0, result.stderr
+    expected = sorted(row.enrollment_id for row in place.account.enrollments())
+    assert ids_of((place.directory / "o.csv").read_bytes()) == expected
+    report = json.loads((place.directory / "r.json").read_text())
+    assert report["duplicates"] == report["conflict_count"] == 0
+    assert report["cap_checks"] > 0
 
 
 def test_a_token_file_that_others_can_read_is_warned_of(bulkfetch: Bulkfetch, serve: Serve) -> None:

@@ -185,7 +185,7 @@ async def test_an_answer_over_the_byte_cap_is_asked_for_in_halves(
     rows, report = await fetch(await serve(handler), options(limits=limits))
     assert len(rows) == 400
     assert report.splits == 2
-    assert report.calls == 2 + 4
+    assert report.calls == 2 + 4 + report.cap_checks
 
 
 async def test_413_halves_the_batch_and_makes_later_ones_smaller(

@@ -1,0 +1,177 @@
+"""Fetch through a guard: no answer counts before it is clear that no cap cut it short.
+
+`bulkfetch.engine.caps` decides what is suspect and what to ask for; the calls are made here, for
+one suspect answer at a time, since what one of them shows mostly settles the others. An answer
+that is cut short is raised as `CappedError`, which the run halves like any that is too large. So
+nothing is handed on that would have to be taken back.
+"""
+
+import contextlib
+from typing import Generic, TypeVar
+
+import anyio
+
+from bulkfetch.engine.call import Caller, Fetched
+from bulkfetch.engine.caps import Caps, Suspicion, WithRows
+from bulkfetch.engine.outcome import Counters
+from bulkfetch.errors import (
+    ContentError,
+    MalformedAnswerError,
+    ServerFailedError,
+    TimedOutError,
+    TooLargeError,
+)
+from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
+
+RowsT = TypeVar("RowsT")
+
+_SAMPLES = {Axis.LEARNERS: 100, Axis.COURSES: 5}
+_REFUSED = (ContentError, MalformedAnswerError, ServerFailedError, TimedOutError, TooLargeError)
+
+
+class Guard(Generic[RowsT]):
+    """Fetches rectangles as `Caller` does, and refuses answers that a silent cap cut short.
+
+    Args:
+        caller: makes the calls.
+        caps: what is known of the service's caps.
+        counters: where the extra calls are counted.
+    """
+
+    def __init__(self, caller: Caller[RowsT], caps: Caps, counters: Counters) -> None:
+        self._caller = caller
+        self._caps = caps
+        self._counters = counters
+        self._one_at_a_time = anyio.Lock()
+
+    async def fetch(self, rectangle: Rectangle) -> Fetched[RowsT]:
+        """Fetch all enrollments in a rectangle.
+
+        Raises:
+            CappedError: the service leaves out some of them.
+            CallError: a call failed; its class says what to do.
+        """
+        caps = self._caps
+        caps.check_width(rectangle)
+        fetched = await self._caller.fetch(rectangle)
+        with_rows = _with_rows(fetched)
+        await self._check_ids(fetched)
+        suspicion = caps.judge(rectangle, fetched.received)
+        caps.note(rectangle, fetched.received, with_rows)
+        if suspicion is Suspicion.NONE:
+            return fetched
+        async with self._one_at_a_time:
+            return await self._check_rows(fetched)
+
+    async def _check_ids(self, fetched: Fetched[RowsT]) -> None:
+        """Find out whether the ends of an answer's id lists were read, unless that is known.
+
+        Raises:
+            CappedError: they were not.
+        """
+        caps, rectangle, before = self._caps, fetched.rectangle, _with_rows(fetched)
+        if not caps.reorder(rectangle, before):
+            return
+        async with self._one_at_a_time:
+            for asked in caps.reorder(rectangle, before):  # others may have settled it meanwhile
+                answer = await self._ask(asked.rectangle)
+                after = _with_rows(answer)[asked.axis]
+                if not caps.hear_reordered(asked, before[asked.axis], after):
+                    continue
+                # As many rows, others: it is rows that are left out. And the data may have changed
+                # meanwhile: then the first answer does not come again.
+                if answer.received != fetched.received:
+                    again = await self._ask(rectangle)
+                    if _with_rows(again) == before:
+                        caps.prove_ids(asked.axis)
+            caps.check_width(rectangle)
+
+    async def _check_rows(self, fetched: Fetched[RowsT]) -> Fetched[RowsT]:
+        """Find out whether an answer is whole.
+
+        Returns:
+            It, or a newer one if the data have changed meanwhile.
+
+        Raises:
+            CappedError: rows are missing.
+        """
+        caps = self._caps
+        suspicion = caps.judge(fetched.rectangle, fetched.received)
+        if suspicion is Suspicion.LARGEST and await self._ask_one_more(fetched):
+            suspicion = caps.judge(fetched.rectangle, fetched.received)
+        if suspicion is Suspicion.CAPPED:
+            raise caps.capped_rows()
+        if suspicion is Suspicion.NONE:
+            return fetched
+        return await self._compare(fetched)
+
+    async def _ask_one_more(self, fetched: Fetched[RowsT]) -> bool:
+        """Ask for a little more; say whether that settled the matter."""
+        one_more = self._caps.one_more(fetched.rectangle, _with_rows(fetched))
+        if one_more is None:
+            return False
+        try:
+            answer = await self._ask(one_more.rectangle)
+        except _REFUSED:
+            self._caps.stop_growing()
+            return False
+        with_rows = _with_rows(answer)
+        return self._caps.hear_one_more(one_more, answer.received, fetched.received, with_rows)
+
+    async def _compare(self, whole: Fetched[RowsT]) -> Fetched[RowsT]:
+        """Ask for the parts of an answer, and compare.
+
+        A part that has all the rows may be cut short itself, and is compared in turn.
+        """
+        part = whole
+        while True:
+            pieces = _parts(part)
+            if not pieces:
+                refusal = self._caps.refuse_rows(whole.received)
+                if refusal is not None:
+                    raise refusal
+                break
+            answers = [await self._ask(piece) for piece in pieces]
+            unknown = _ids(*answers).difference(_ids(whole))
+            if unknown:
+                # The data may have changed meanwhile: then another answer has them.
+                again = await self._ask(whole.rectangle)
+                if not unknown.issubset(_ids(again)):
+                    raise self._caps.prove_rows(whole.received)
+                return again
+            full = [answer for answer in answers if answer.received >= whole.received]
+            if not full:
+                break
+            part = full[0]
+        self._caps.pass_rows(whole.received)
+        return whole
+
+    async def _ask(self, rectangle: Rectangle) -> Fetched[RowsT]:
+        self._counters.cap_checks += 1
+        return await self._caller.fetch(rectangle)
+
+
+def _parts(fetched: Fetched[RowsT]) -> tuple[Rectangle, ...]:
+    """Return what to compare an answer with: its halves, or samples of the ids that it names."""
+    rectangle = fetched.rectangle
+    if rectangle.learners is not None or rectangle.courses is not None:
+        for asked in (rectangle, rectangle.leaving_out()):
+            with contextlib.suppress(CannotSplitError):
+                return split(asked)
+        return ()
+    return tuple(
+        rectangle.replace(axis, tuple(sorted(ids)[: _SAMPLES[axis]]))
+        for axis, ids in _with_rows(fetched).items()
+    )
+
+
+def _with_rows(fetched: Fetched[RowsT]) -> WithRows:
+    return {Axis.LEARNERS: fetched.learner_ids, Axis.COURSES: fetched.course_ids}
+
+
+def _ids(*answers: Fetched[RowsT]) -> set[str]:
+    ids: set[str] = set()
+    for answer in answers:
+        for rows in answer.rows:
+            ids.update(answer.read_ids(rows))
+    return ids
