@@ -19,8 +19,8 @@ import anyio
 from bulkfetch.dedupe import Deduplicator, keep_packed
 from bulkfetch.engine.call import Caller, HttpExchange, Service
 from bulkfetch.engine.fetch import fetch_regions
-from bulkfetch.engine.outcome import Counters, FetchReport, count_empty
-from bulkfetch.engine.run import Batch, Unfetched
+from bulkfetch.engine.outcome import Counters, FetchReport, Unfetched, count_empty
+from bulkfetch.engine.run import Batch
 from bulkfetch.errors import IncompleteError, UsageError
 from bulkfetch.http.address import check_base_url
 from bulkfetch.inputs import make_region

@@ -28,13 +28,16 @@ class FaultClass(Enum):
 class FailedIds:
     """Ids that a run could not fetch, and why.
 
-    `learner_ids` or `course_ids` is None where the call at fault did not filter on that side.
+    `learner_ids` or `course_ids` is None where that side is not to blame, or the call at fault did
+    not filter on it. `tried_at` is when they were asked for last, in seconds since 1970; None if
+    they never were.
     """
 
     learner_ids: tuple[str, ...] | None
     course_ids: tuple[str, ...] | None
     cause: str
     attempts: int
+    tried_at: float | None = None
 
     def __str__(self) -> str:
         return f"{_name_ids(self.learner_ids, self.course_ids)}: {self.cause}"

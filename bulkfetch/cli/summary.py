@@ -13,27 +13,37 @@ from bulkfetch.export.job import ExportJob
 def say_summary(job: ExportJob, console: Console) -> None:
     """Say the totals of a job."""
     report: Mapping[str, Any] = job.report()
-    asked, empty = report["ids_asked"], report["confirmed_empty"]
-    ids = " × ".join(f"{count:,} {side}" for side, count in asked.items() if count is not None)
-    empties = ", ".join(
-        f"{empty[side]:,} {side}" for side, count in asked.items() if count is not None
-    )
     resumed = f" ({report['rows_resumed']:,} from the journal)" if report["rows_resumed"] else ""
     speed = f"{report['duration_s']:,.1f} s, {report['rows_per_s']:,} rows/s"
     effort = f"{report['calls']:,} calls, {report['retries']:,} retries"
     merged = f"{report['duplicates']:,} duplicates, {report['conflict_count']:,} conflicts"
+    received = f"{report['splits']:,} splits, {report['wire_bytes'] / 1e6:,.1f} MB received"
+    latency = (report["statistics"] or {}).get("this_run", {}).get("latency_s")
+    if latency is not None:
+        received += f", latency {latency['p50']:.2f} s (99 %: {latency['p99']:.2f} s)"
     lines = [
         f"{report['rows']:,} rows{resumed} in {speed}",
-        f"{effort}, {report['splits']:,} splits, {report['wire_bytes'] / 1e6:,.1f} MB received",
+        f"{effort}, {received}",
         f"{merged}, {report['anomaly_count']:,} unreadable values",
-        f"asked for {ids or 'the whole account'}; confirmed empty: {empties or 'none'}",
-        f"{len(report['quarantined']):,} quarantined, {len(report['failed']):,} failed",
+        *_say_ids(report["ids"]),
     ]
     if report["output"] is not None:
         changes = say_changes(report["changes"])
         lines.append(f"written to {report['output']}{f': {changes}' if changes else ''}")
     lines.append(f"journal {report['journal']}")
     console.say("summary", "\n".join(lines), report=report)
+
+
+def _say_ids(ids: Mapping[str, Mapping[str, int] | None]) -> list[str]:
+    """Say for each list what became of its ids."""
+    lines = [
+        f"{count['asked']:,} {side}: {count['returned']:,} returned, "
+        f"{count['confirmed_empty']:,} confirmed empty, "
+        f"{count['quarantined']:,} quarantined, {count['failed']:,} failed"
+        for side, count in ids.items()
+        if count is not None
+    ]
+    return lines or ["asked for the whole account"]
 
 
 def write_report(job: ExportJob, path: Path) -> None:

@@ -8,7 +8,7 @@ answer to an earlier request could have been taken for it.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
 import anyio
@@ -76,6 +76,7 @@ class Fetched(Generic[RowsT]):
         body_bytes: bytes inflated.
         surplus: rows that were answered and dropped, because they are not wanted.
         read_ids: gives the enrollment ids of the rows of one document.
+        latency_s: seconds from sending the request to the end of its answer.
     """
 
     rectangle: Rectangle
@@ -88,6 +89,7 @@ class Fetched(Generic[RowsT]):
     body_bytes: int
     surplus: int = 0
     read_ids: Callable[[RowsT], Iterable[str]] = _no_ids
+    latency_s: float = 0.0
 
     @property
     def received(self) -> int:
@@ -181,6 +183,7 @@ class HttpExchange(Generic[RowsT]):
         service, counters = self._service, self._counters
         body = write_get_enrollments(lease.token, *map(rectangle.named, Axis))
         is_reused = False
+        asked_at = service.runtime.clock()
         counters.calls += 1
         counters.in_flight += 1
         counters.most_in_flight = max(counters.most_in_flight, counters.in_flight)
@@ -197,7 +200,8 @@ class HttpExchange(Generic[RowsT]):
             return Reply(error.with_traceback(None), is_reused)
         finally:
             counters.in_flight -= 1
-        return Reply(result, is_reused)
+        latency_s = service.runtime.clock() - asked_at
+        return Reply(replace(result, latency_s=latency_s), is_reused)
 
     async def _read(self, answer: Answer, rectangle: Rectangle, lease: Lease) -> Fetched[RowsT]:
         """Cut, flatten and verify an answer, slices in parallel, the last one last."""

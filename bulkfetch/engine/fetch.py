@@ -10,8 +10,8 @@ from typing import TypeVar
 from bulkfetch.engine.call import Caller
 from bulkfetch.engine.caps import Caps
 from bulkfetch.engine.guard import Guard
-from bulkfetch.engine.outcome import Counters
-from bulkfetch.engine.run import Batch, Run, Unfetched
+from bulkfetch.engine.outcome import Counters, Unfetched
+from bulkfetch.engine.run import Batch, Run
 from bulkfetch.options import Options
 from bulkfetch.plan.rectangle import Rectangle
 from bulkfetch.runtime import Runtime

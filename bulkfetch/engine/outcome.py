@@ -11,9 +11,20 @@ ANOMALIES_KEPT = 1_000
 CONFLICTS_KEPT = 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class Unfetched:
+    """What could not be fetched, by what became of it."""
+
+    quarantined: tuple[FailedIds, ...] = ()
+    failed: tuple[FailedIds, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.quarantined or self.failed)
+
+
 @dataclass(slots=True)
 class Counters:
-    """The mutable numbers of a run; one task at a time changes them."""
+    """The mutable numbers of a run, and what it gave up; one task at a time changes them."""
 
     calls: int = 0
     in_flight: int = 0
@@ -30,6 +41,12 @@ class Counters:
     pairs_done: int = 0
     anomaly_count: int = 0
     anomalies: list[Anomaly] = field(default_factory=list)
+    quarantined: dict[Rectangle, FailedIds] = field(default_factory=dict)
+    failed: list[FailedIds] = field(default_factory=list)
+
+    def unfetched(self) -> Unfetched:
+        """Return what was given up so far."""
+        return Unfetched(tuple(self.quarantined.values()), tuple(self.failed))
 
     def add_anomalies(self, anomalies: Sequence[Anomaly]) -> None:
         """Count anomalies, and keep the first thousand."""

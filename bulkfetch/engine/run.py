@@ -21,7 +21,7 @@ import anyio
 from bulkfetch.engine.call import Fetched, Fetcher
 from bulkfetch.engine.caps import CappedError
 from bulkfetch.engine.causes import first_cause
-from bulkfetch.engine.outcome import Counters
+from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.suspects import Halves, Suspects
 from bulkfetch.errors import (
     CallError,
@@ -63,14 +63,6 @@ class Batch(Generic[RowsT]):
     ended_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Unfetched:
-    """Rectangles that a run could not fetch, by what became of them."""
-
-    quarantined: tuple[FailedIds, ...]
-    failed: tuple[FailedIds, ...]
-
-
 @dataclass(slots=True)
 class _Attempts:
     """The life of one batch in the run."""
@@ -79,6 +71,7 @@ class _Attempts:
     successes_before: int
     made: int = 0
     timeouts: int = 0
+    tried_at: float | None = None
 
 
 class Run(Generic[RowsT]):
@@ -113,8 +106,8 @@ class Run(Generic[RowsT]):
         self._suspected: set[Rectangle] = set()
         self._concurrency = Concurrency(workers)
         self._gate = RetryAfterGate(runtime)
-        self._quarantined: dict[Rectangle, FailedIds] = {}
-        self._failed: list[FailedIds] = []
+        self._quarantined = counters.quarantined
+        self._failed = counters.failed
         self._open: dict[Rectangle, _Attempts] = {}
         self._outage: str | None = None
         self._most_pairs = 0  # of any batch that succeeded
@@ -141,11 +134,8 @@ class Run(Generic[RowsT]):
             raise first_cause(failures) from None
         if self._outage is not None:
             for rectangle in [*self._open, *self._frontier.remaining()]:
-                attempts = self._open.get(rectangle)
-                self._failed.append(
-                    _name(rectangle, self._outage, 0 if attempts is None else attempts.made)
-                )
-        return Unfetched(tuple(self._quarantined.values()), tuple(self._failed))
+                self._failed.append(_name(rectangle, self._outage, self._open.get(rectangle)))
+        return self._counters.unfetched()
 
     async def _work(self) -> None:
         """Take batches until there are none left and none open that could give some back."""
@@ -191,6 +181,7 @@ class Run(Generic[RowsT]):
         clock = self._runtime.clock
         started_at = clock()
         attempts.made += 1
+        attempts.tried_at = self._runtime.wall_clock()
         try:
             fetched = await self._caller.fetch(rectangle)
         except CallError as error:
@@ -226,9 +217,9 @@ class Run(Generic[RowsT]):
             (others_succeed or rectangle in self._suspected)
             and isinstance(error, ServerFailedError | MalformedAnswerError | ForeignRowsError)
         ):
-            self._bisect(rectangle, error, attempts.made)
+            self._bisect(rectangle, error, attempts)
             return
-        self._failed.append(_name(rectangle, str(error), attempts.made))
+        self._failed.append(_name(rectangle, str(error), attempts))
         if not others_succeed and isinstance(error, TransientError | TokenRejectedError):
             self._stop(f"not fetched, because the service does not answer. The last error: {error}")
 
@@ -261,7 +252,7 @@ class Run(Generic[RowsT]):
         self._frontier.give_back(*pieces)
         return True
 
-    def _bisect(self, rectangle: Rectangle, error: CallError, made: int) -> None:
+    def _bisect(self, rectangle: Rectangle, error: CallError, attempts: _Attempts) -> None:
         verdict = self._suspects.accuse(rectangle)
         if isinstance(verdict, Halves):
             self._counters.splits += 1
@@ -274,7 +265,7 @@ class Run(Generic[RowsT]):
             self._frontier.exclude(verdict.axis, culprit.side(verdict.axis) or ())
             culprit = culprit.replace(verdict.axis.other, None)
         # Batches that were open at the time may accuse the same id again.
-        self._quarantined.setdefault(culprit, _name(culprit, str(error), made))
+        self._quarantined.setdefault(culprit, _name(culprit, str(error), attempts))
         if self._counters.batches == 0 and len(self._quarantined) >= _HOPELESS_QUARANTINES:
             self._stop(f"not fetched, because every call was rejected. The last error: {error}")
 
@@ -285,5 +276,6 @@ class Run(Generic[RowsT]):
             self._group.cancel_scope.cancel()
 
 
-def _name(rectangle: Rectangle, cause: str, attempts: int) -> FailedIds:
-    return FailedIds(rectangle.learners, rectangle.courses, cause, attempts)
+def _name(rectangle: Rectangle, cause: str, attempts: _Attempts | None) -> FailedIds:
+    made, tried_at = (0, None) if attempts is None else (attempts.made, attempts.tried_at)
+    return FailedIds(rectangle.learners, rectangle.courses, cause, made, tried_at)

@@ -6,24 +6,25 @@ it holds is subtracted from the region, whatever batch size the run before it ha
 published from the journal alone, so that it is the same whatever happened on the way.
 """
 
+import contextlib
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 import pyarrow as pa
 
 from bulkfetch.engine.call import Caller, HttpExchange
 from bulkfetch.engine.fetch import fetch_regions
-from bulkfetch.engine.outcome import ANOMALIES_KEPT, Counters, count_empty
-from bulkfetch.engine.run import Batch, Unfetched
-from bulkfetch.errors import Anomaly, Conflict, FailedIds, IncompleteError
+from bulkfetch.engine.outcome import Counters
+from bulkfetch.engine.run import Batch
+from bulkfetch.errors import IncompleteError, LocalError
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
-from bulkfetch.export.publish import Published, publish, returned_ids
+from bulkfetch.export.publish import Published, publish
+from bulkfetch.export.report import Findings, effort_of, make_report, read_findings
 from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.options import Options
 from bulkfetch.plan.rectangle import Axis, Rectangle, subtract
@@ -99,12 +100,9 @@ class ExportJob:
         self._ended_at: float | None = None
         self._resumed_rows = 0
         self._pairs_before = 0
-        self._unfetched = Unfetched((), ())
+        self._findings: Findings | None = None
         self._published: Published | None = None
         self._published_to: str | None = None
-        self._empty: Mapping[Axis, int] = dict.fromkeys(Axis, 0)
-        self._anomalies: Sequence[Anomaly] = ()
-        self._anomaly_count = 0
 
     async def run(self) -> None:
         """Fetch what the journal lacks and publish. Returning means complete and published.
@@ -129,13 +127,19 @@ class ExportJob:
             )
         )
         try:
-            await self._fetch(journal)
-            await self._finish(journal)
+            try:
+                await self._fetch(journal)
+                await self._finish(journal)
+            except BaseException:
+                # What went wrong first is what matters: a full disk may not take this either.
+                with contextlib.suppress(LocalError):
+                    await self._conclude(journal)
+                raise
+            self._phase = "done"
+            await self._conclude(journal)
         finally:
-            self._ended_at = self._runtime.wall_clock()
             with anyio.CancelScope(shield=True):
                 await self._offload(journal.close)
-        self._phase = "done"
 
     async def _fetch(self, journal: Journal) -> None:
         """Fetch the part of the region that the journal does not hold."""
@@ -150,13 +154,13 @@ class ExportJob:
 
         async def commit(batch: Batch[list[pa.RecordBatch]]) -> None:
             with anyio.CancelScope(shield=True):
-                await self._offload(journal.commit, _finished(batch))
+                await self._offload(journal.commit, _finished(batch), effort_of(self._counters))
 
         async with open_service(
             settings.base_url, settings.credentials, settings.options, self._runtime
         ) as service:
             exchange = HttpExchange(service, ArrowDecoder(), self._counters)
-            self._unfetched = await fetch_regions(
+            await fetch_regions(
                 missing,
                 Caller(exchange, service.desk, self._counters),
                 commit,
@@ -164,25 +168,13 @@ class ExportJob:
                 runtime=self._runtime,
                 counters=self._counters,
             )
-        now = self._runtime.wall_clock()
-        await self._offload(
-            journal.set_unfetched, self._unfetched.quarantined, self._unfetched.failed, now
-        )
 
     async def _finish(self, journal: Journal) -> None:
         """Publish if complete; else the rest beside the output if that was asked for."""
-        settings, unfetched = self._settings, self._unfetched
+        settings = self._settings
         self._phase = "publishing"
-        # Those of earlier runs, too: the journal has all.
-        self._anomalies = await self._offload(journal.anomalies, ANOMALIES_KEPT)
-        self._anomaly_count = (await self._offload(journal.totals)).anomalies
-        learners, courses = await self._offload(returned_ids, journal)
-        self._empty = count_empty(
-            settings.region,
-            {Axis.LEARNERS: learners, Axis.COURSES: courses},
-            (*unfetched.quarantined, *unfetched.failed),
-        )
-        is_complete = not unfetched.quarantined and not unfetched.failed
+        self._findings = await self._offload(read_findings, journal, self._counters)
+        is_complete = self._findings.is_complete
         if is_complete or settings.partial:
             sink = settings.sink if is_complete else settings.sink.partial()
             self._published = await self._offload(
@@ -190,12 +182,24 @@ class ExportJob:
             )
             self._published_to = sink.name
         if not is_complete:
-            self._ended_at = self._runtime.wall_clock()
-            await self._offload(journal.set_report, self.report())
+            unfetched = self._findings.unfetched
             raise IncompleteError(unfetched.quarantined, unfetched.failed)
+
+    async def _conclude(self, journal: Journal) -> None:
+        """Keep the report, and what is missing, however the run ended."""
         self._ended_at = self._runtime.wall_clock()
-        self._phase = "done"
-        await self._offload(journal.set_report, self.report())
+        with anyio.CancelScope(shield=True):
+            if self._findings is None:
+                self._findings = await self._offload(read_findings, journal, self._counters)
+            unfetched = self._findings.unfetched
+            await self._offload(
+                journal.end_run,
+                self._ended_at,
+                effort_of(self._counters),
+                unfetched.quarantined,
+                unfetched.failed,
+                self.report(),
+            )
 
     def progress(self) -> Progress:
         """Say where the export stands; call it in the event loop that runs it."""
@@ -216,48 +220,16 @@ class ExportJob:
 
     def report(self) -> dict[str, object]:
         """Return the report, ready for JSON: so far, or of the whole export when it has ended."""
-        counters, published = self._counters, self._published
-        region, unfetched = self._settings.region, self._unfetched
-        ended_at = self._ended_at or self._runtime.wall_clock()
-        duration_s = max(0.0, ended_at - self._started_at)
-        total_rows = self._resumed_rows + counters.rows
-        return {
-            "complete": self._phase == "done",
-            "rows": total_rows if published is None else published.rows,
-            "rows_fetched": counters.rows,
-            "rows_resumed": self._resumed_rows,
-            "rows_surplus": counters.surplus,
-            "calls": counters.calls,
-            "retries": counters.retries,
-            "splits": counters.splits,
-            "confirmations": counters.confirmations,
-            "cap_checks": counters.cap_checks,
-            "most_in_flight": counters.most_in_flight,
-            "duplicates": 0 if published is None else published.duplicates,
-            "conflict_count": 0 if published is None else published.conflict_count,
-            "conflicts": [] if published is None else [_conflict(c) for c in published.conflicts],
-            "anomaly_count": max(self._anomaly_count, counters.anomaly_count),
-            "anomalies": [
-                {"enrollment_id": a.enrollment_id, "field": a.field, "raw": a.raw}
-                for a in self._anomalies or counters.anomalies
-            ],
-            "ids_asked": {
-                axis.value: None if region.side(axis) is None else region.width(axis)
-                for axis in Axis
-            },
-            "confirmed_empty": {axis.value: self._empty[axis] for axis in Axis},
-            "quarantined": [_unfetched(entry) for entry in unfetched.quarantined],
-            "failed": [_unfetched(entry) for entry in unfetched.failed],
-            "wire_bytes": counters.wire_bytes,
-            "body_bytes": counters.body_bytes,
-            "started_at": _iso(self._started_at),
-            "ended_at": _iso(ended_at),
-            "duration_s": round(duration_s, 3),
-            "rows_per_s": round(counters.rows / duration_s) if duration_s else 0,
-            "output": self._published_to,
-            "changes": None if published is None else published.changes,
-            "journal": str(self._settings.journal),
-        }
+        return make_report(
+            self._findings,
+            self._counters,
+            self._published,
+            is_complete=self._phase == "done",
+            output=self._published_to,
+            journal=self._settings.journal,
+            started_at=self._started_at,
+            ended_at=self._ended_at or self._runtime.wall_clock(),
+        )
 
     def stop(self) -> None:
         """Tell a publication under way to give up: a thread cannot be cancelled.
@@ -285,32 +257,5 @@ def _finished(batch: Batch[list[pa.RecordBatch]]) -> FinishedBatch:
         wire_bytes=fetched.wire_bytes,
         body_bytes=fetched.body_bytes,
         anomalies=fetched.anomalies,
+        latency_s=fetched.latency_s,
     )
-
-
-def _unfetched(entry: FailedIds) -> dict[str, object]:
-    return {
-        "learner_ids": entry.learner_ids,
-        "course_ids": entry.course_ids,
-        "cause": entry.cause,
-        "attempts": entry.attempts,
-    }
-
-
-def _conflict(conflict: Conflict) -> dict[str, object]:
-    return {
-        "enrollment_id": conflict.enrollment_id,
-        "kept": _plain(conflict.kept),
-        "dropped": _plain(conflict.dropped),
-    }
-
-
-def _plain(row: Mapping[str, object]) -> dict[str, Any]:
-    """Make a row's dates and times text."""
-    return {
-        name: value.isoformat() if isinstance(value, date) else value for name, value in row.items()
-    }
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

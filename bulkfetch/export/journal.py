@@ -1,137 +1,87 @@
 """The journal: every finished batch, in one SQLite file that survives being killed.
 
-WAL and synchronous=FULL, one transaction a batch: rows (Arrow IPC, zstd) beside the rectangle that
-they answer, with a checksum over all of it. kill -9 in a loop tore none of 60 such files, where
-JSON checkpoints tore 50. The file's inputs are part of it: a run with other ids or another endpoint
-is refused, one with another token or batch size is not. The checksums are verified when the journal
-is opened, because damage that is found only on publishing is found after an hour of fetching.
+One transaction a batch: rows (Arrow IPC, zstd) beside the rectangle that they answer, with a
+checksum over all of it. kill -9 in a loop tore none of 60 such files, where JSON checkpoints tore
+50. The inputs are part of it: a run with other ids or another endpoint is refused, one with
+another token or batch size is not. The checksums are verified when the journal is opened, because
+damage that is found only on publishing is found after an hour of fetching. Where ids come from the
+account itself, the pages that list them are kept like batches, and the lists that they make stand
+for the export from then on.
+
+Each opening by an export is a run, and what it did is kept with its batches, in the same
+transactions: so the account of an export that took many runs, some of them killed, is whole. Which
+ids of a batch have rows is kept as bits beside them, so that it can be told in a moment.
 
 Methods block, and are called by one thread at a time.
 """
 
 import contextlib
-import hashlib
 import json
-import os
-import sqlite3
-import struct
-import zlib
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from bulkfetch.errors import (
-    Anomaly,
-    FailedIds,
-    JournalError,
-    SinkError,
-    UsageError,
+from bulkfetch.errors import Anomaly, FailedIds, UsageError
+from bulkfetch.export.database import is_blank, mapped
+from bulkfetch.export.journal_codec import (
+    checksum_batch,
+    checksum_page,
+    choose,
+    from_ipc,
+    to_bits,
+    to_ipc,
 )
-from bulkfetch.export.database import (
-    APPLICATION_ID,
-    START_ANEW,
-    DamagedJournalError,
-    checkpoint,
-    connect,
-    discard,
-    is_blank,
-    mapped,
-    pragma,
+from bulkfetch.export.journal_file import JournalFile
+from bulkfetch.export.journal_records import (
+    ChangedInputsError,
+    Effort,
+    FinishedBatch,
+    JournalIdentity,
+    JournalTotals,
+    ListedPage,
+    RunRecord,
+    compare_axis,
 )
-from bulkfetch.export.lock import JournalLock
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
-from bulkfetch.record import arrow_schema
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE side (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, ids BLOB NOT NULL);
-CREATE TABLE batch (
-  id INTEGER PRIMARY KEY,
-  learners INTEGER REFERENCES side, courses INTEGER REFERENCES side,
-  row_count INTEGER NOT NULL, surplus INTEGER NOT NULL, attempts INTEGER NOT NULL,
-  started_at REAL NOT NULL, ended_at REAL NOT NULL,
-  wire_bytes INTEGER NOT NULL, body_bytes INTEGER NOT NULL,
-  arrow BLOB NOT NULL, checksum INTEGER NOT NULL
-);
-CREATE TABLE anomaly (batch INTEGER NOT NULL REFERENCES batch,
-  enrollment_id TEXT NOT NULL, field TEXT NOT NULL, raw TEXT NOT NULL);
-CREATE TABLE unfetched (kind TEXT NOT NULL, learners INTEGER REFERENCES side,
-  courses INTEGER REFERENCES side, cause TEXT NOT NULL, attempts INTEGER NOT NULL,
-  at REAL NOT NULL);
-"""
-
-
-class ChangedInputsError(JournalError):
-    """The journal belongs to other ids, another endpoint or another operation."""
-
-
-@dataclass(frozen=True, slots=True)
-class JournalIdentity:
-    """What must not change between the runs of one export."""
-
-    operation: str
-    endpoint: str
-    region: Rectangle
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedBatch:
-    """A batch to be kept. Times are seconds since 1970."""
-
-    rectangle: Rectangle
-    batches: list[pa.RecordBatch]
-    rows: int
-    surplus: int
-    attempts: int
-    started_at: float
-    ended_at: float
-    wire_bytes: int
-    body_bytes: int
-    anomalies: tuple[Anomaly, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class JournalTotals:
-    """Sums over the finished batches."""
-
-    batches: int
-    rows: int
-    attempts: int
-    wire_bytes: int
-    body_bytes: int
-    anomalies: int
+__all__ = [
+    "ChangedInputsError",
+    "Effort",
+    "FinishedBatch",
+    "Journal",
+    "JournalIdentity",
+    "JournalTotals",
+    "ListedPage",
+    "RunRecord",
+]
 
 
 class Journal:
     """An open journal, locked for this run. Open it with `Journal.open`."""
 
-    def __init__(self, path: Path, *, restart: bool = False) -> None:
-        self.path = path
-        self._lock = JournalLock(path)
-        try:
-            if restart:
-                discard(path)
-            with mapped(path):
-                self._connection = connect(path)
-                self._file = path.stat()
-        except BaseException:
-            self._lock.release()
-            raise
+    def __init__(self, file: JournalFile) -> None:
+        self._file = file
+        self._run: int | None = None
+        self._region: Rectangle | None = None  # once it is known, which commits look up
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._file.path
 
     @classmethod
     def open(
         cls, path: Path, identity: JournalIdentity, *, now: float, restart: bool = False
     ) -> "Journal":
-        """Open the journal of an export, or begin it.
+        """Open the journal of an export, or begin it, and begin a run.
 
         Args:
             path: the file.
             identity: what the journal must belong to.
-            now: seconds since 1970, noted as the start of a new journal.
+            now: seconds since 1970, noted as the start of the run.
             restart: discard the journal that is there, damaged or not.
 
         Raises:
@@ -139,12 +89,16 @@ class Journal:
                 is no journal: such a file is never discarded.
             SinkError: it cannot be written.
         """
-        journal = cls(path, restart=restart)
+        journal = cls(JournalFile(path, restart=restart))
         with journal._closed_on_failure():
-            if is_blank(journal._connection):
-                journal._begin(identity, now)
+            if is_blank(journal._file.connection):
+                journal._begin(identity)
             else:
                 journal._check(identity)
+            with journal._file.transaction() as connection:
+                journal._run = connection.execute(
+                    "INSERT INTO run (started_at) VALUES (?)", (now,)
+                ).lastrowid
         return journal
 
     @classmethod
@@ -158,7 +112,7 @@ class Journal:
         with mapped(path):
             if not path.is_file() or not path.stat().st_size:
                 raise UsageError(f"There is no journal {path}.")
-        journal = cls(path)
+        journal = cls(JournalFile(path))
         with journal._closed_on_failure():
             journal._check_soundness()
         return journal
@@ -174,51 +128,56 @@ class Journal:
 
     @property
     def identity(self) -> JournalIdentity:
-        """What the journal belongs to.
+        """What the journal belongs to, with the lists of the account as far as they are complete.
 
         Raises:
             DamagedJournalError: it cannot be told.
         """
-        operation, endpoint = self._meta("operation"), self._meta("endpoint")
+        operation, endpoint = self._file.meta("operation"), self._file.meta("endpoint")
         try:
-            learners, courses = json.loads(self._meta("region") or "null")
+            learners, courses = json.loads(self._file.meta("region") or "null")
+            axes = frozenset(map(Axis, json.loads(self._file.meta("discovered") or "null")))
+            lists = self._file.sides([learners, courses])
         except (ValueError, TypeError):
             operation = None
         if operation is None or endpoint is None:
-            raise self._damaged()
-        return JournalIdentity(
-            operation, endpoint, Rectangle(self._side_of(learners), self._side_of(courses))
-        )
+            raise self._file.damaged()
+        region = Rectangle(lists[learners], lists[courses])
+        for axis in axes:
+            pages = self.pages(axis)
+            if pages and not pages[-1].next_token:
+                ids = {unit for page in pages for unit in page.ids}
+                region = region.replace(axis, tuple(sorted(ids)))
+        return JournalIdentity(operation, endpoint, region, axes)
 
-    def commit(self, batch: FinishedBatch) -> None:
-        """Keep a finished batch, in one transaction.
+    def commit(self, batch: FinishedBatch, effort: Effort | None = None) -> None:
+        """Keep a finished batch, and what the run has done so far, in one transaction.
 
         Raises:
-            SinkError: the disk is full or fails, or the file was removed.
+            SinkError: the disk is full or fails.
         """
-        data = _to_ipc(batch.batches)
+        data = to_ipc(batch.batches)
+        seen = [to_bits(self._base(batch.rectangle, axis), batch.batches, axis) for axis in Axis]
         numbers = (batch.rows, batch.surplus, batch.attempts)
+        times = (batch.started_at, batch.ended_at, batch.latency_s)
         sizes = (batch.wire_bytes, batch.body_bytes)
-        with self._transaction():
+        with self._file.transaction() as connection:
             sides = self._keep_sides(batch.rectangle)
-            cursor = self._connection.execute(
-                "INSERT INTO batch (learners, courses, row_count, surplus, attempts, started_at,"
-                " ended_at, wire_bytes, body_bytes, arrow, checksum)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            cursor = connection.execute(
+                "INSERT INTO batch (run, learners, courses, row_count, surplus, attempts,"
+                " started_at, ended_at, latency_s, wire_bytes, body_bytes,"
+                " learners_seen, courses_seen, arrow, checksum)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *sides,
-                    *numbers,
-                    batch.started_at,
-                    batch.ended_at,
-                    *sizes,
-                    data,
-                    _checksum(sides, batch.rows, data),
+                    *(self._run or 0, *sides, *numbers, *times, *sizes, *seen, data),
+                    checksum_batch(sides, batch.rows, *seen, data),
                 ),
             )
-            self._connection.executemany(
+            connection.executemany(
                 "INSERT INTO anomaly VALUES (?, ?, ?, ?)",
                 [(cursor.lastrowid, a.enrollment_id, a.field, a.raw) for a in batch.anomalies],
             )
+            self._keep_effort(effort)
 
     def finished(self) -> list[Rectangle]:
         """Return the rectangles of all finished batches.
@@ -226,12 +185,24 @@ class Journal:
         Raises:
             DamagedJournalError: a side does not match its digest.
         """
-        with mapped(self.path):
-            pairs = self._connection.execute("SELECT learners, courses FROM batch").fetchall()
-            sides: dict[int | None, Side] = {}
-            for side_id in {side for pair in pairs for side in pair}:
-                sides[side_id] = self._side_of(side_id)
+        pairs = self._file.select("SELECT learners, courses FROM batch")
+        sides = self._file.sides([side for pair in pairs for side in pair])
         return [Rectangle(sides[learners], sides[courses]) for learners, courses in pairs]
+
+    def returned_ids(self) -> dict[Axis, set[str]]:
+        """Return the ids that occur in rows, of each side that is asked for by ids."""
+        region = self.identity.region
+        found: dict[Axis, set[str]] = {}
+        for axis, column in ((Axis.LEARNERS, "learners"), (Axis.COURSES, "courses")):
+            masks: dict[int | None, int] = {}
+            for number, data in self._file.select(f"SELECT {column}, {column}_seen FROM batch"):  # noqa: S608 - own names
+                masks[number] = masks.get(number, 0) | int.from_bytes(data, "little")
+            sides = self._file.sides(list(masks))
+            found[axis] = set()
+            for number, mask in masks.items():
+                side = region.side(axis) if number is None else sides[number]
+                found[axis].update(choose(side, mask))
+        return found
 
     def record_batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows of all batches, in the order in which they were finished.
@@ -242,107 +213,176 @@ class Journal:
         with mapped(self.path):
             for rows, data in self._verified():
                 if rows:
-                    yield from _from_ipc(data)
+                    yield from from_ipc(data)
 
     def _verified(self) -> Iterator[tuple[int, bytes]]:
         """Yield row count and serialized rows of each batch, checked."""
-        cursor = self._connection.execute(
-            "SELECT id, learners, courses, row_count, arrow, checksum FROM batch ORDER BY id"
+        cursor = self._file.connection.execute(
+            "SELECT id, learners, courses, row_count, learners_seen, courses_seen, arrow, checksum"
+            " FROM batch ORDER BY id"
         )
-        for number, learners, courses, rows, data, checksum in cursor:
-            if _checksum((learners, courses), rows, data) != checksum:
-                raise DamagedJournalError(
-                    f"Batch {number} of the journal {self.path} is damaged. {START_ANEW}"
-                )
-            yield rows, data
+        for number, learners, courses, rows, *data, checksum in cursor:
+            if checksum_batch((learners, courses), rows, *data) != checksum:
+                raise self._file.damaged(f"Batch {number}")
+            yield rows, data[-1]
 
     def totals(self) -> JournalTotals:
         """Return the sums over the finished batches."""
-        with mapped(self.path):
-            sums = self._connection.execute(
-                "SELECT count(*), coalesce(sum(row_count), 0), coalesce(sum(attempts), 0),"
-                " coalesce(sum(wire_bytes), 0), coalesce(sum(body_bytes), 0),"
-                " (SELECT count(*) FROM anomaly) FROM batch"
-            ).fetchone()
+        (sums,) = self._file.select(
+            "SELECT count(*), coalesce(sum(row_count), 0), coalesce(sum(attempts), 0),"
+            " coalesce(sum(wire_bytes), 0), coalesce(sum(body_bytes), 0),"
+            " (SELECT count(*) FROM anomaly), coalesce(sum(surplus), 0) FROM batch"
+        )
         return JournalTotals(*sums)
 
     def anomalies(self, limit: int) -> list[Anomaly]:
         """Return the first values that could not be read, of all runs."""
-        with mapped(self.path):
-            return [
-                Anomaly(*values)
-                for values in self._connection.execute(
-                    "SELECT enrollment_id, field, raw FROM anomaly ORDER BY rowid LIMIT ?", (limit,)
-                )
-            ]
+        statement = "SELECT enrollment_id, field, raw FROM anomaly ORDER BY rowid LIMIT ?"
+        return [Anomaly(*values) for values in self._file.select(statement, limit)]
 
-    def set_unfetched(
-        self, quarantined: Sequence[FailedIds], failed: Sequence[FailedIds], now: float
+    def commit_page(self, page: ListedPage, effort: Effort | None = None) -> None:
+        """Keep a page of a listing, and what the run has done so far, in one transaction.
+
+        Raises:
+            SinkError: the disk is full or fails.
+        """
+        with self._file.transaction() as connection:
+            ids = self._file.keep_side(page.ids)
+            place = (page.axis.value, page.position, page.token, page.next_token, ids, page.items)
+            connection.execute(
+                "INSERT INTO page VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*place, page.latency_s, page.received_at, checksum_page(*place)),
+            )
+            self._keep_effort(effort)
+
+    def pages(self, axis: Axis) -> list[ListedPage]:
+        """Return the pages of a listing so far, in their order.
+
+        Raises:
+            DamagedJournalError: they do not hang together.
+        """
+        rows = self._file.select("SELECT * FROM page WHERE axis = ? ORDER BY position", axis.value)
+        lists = self._file.sides([row[4] for row in rows])
+        pages: list[ListedPage] = []
+        token = ""
+        for name, position, sent, next_token, ids, items, latency_s, received_at, checksum in rows:
+            side = lists[ids]
+            place = (name, position, sent, next_token, ids, items)
+            if (
+                side is None
+                or checksum_page(*place) != checksum
+                or position != len(pages)
+                or sent != token
+                or (pages and not token)
+            ):
+                raise self._file.damaged(f"Page {len(pages) + 1} of the {name}")
+            pages.append(
+                ListedPage(axis, position, sent, next_token, side, items, latency_s, received_at)
+            )
+            token = next_token
+        return pages
+
+    def forget_pages(self, axis: Axis) -> None:
+        """Forget a listing, so that it begins anew."""
+        with self._file.transaction() as connection:
+            connection.execute("DELETE FROM page WHERE axis = ?", (axis.value,))
+
+    def unfetched(self) -> tuple[list[FailedIds], list[FailedIds]]:
+        """Return what could not be fetched: quarantined, and failed."""
+        rows = self._file.select(
+            "SELECT kind, learners, courses, cause, attempts, tried_at FROM unfetched"
+            " ORDER BY rowid"
+        )
+        sides = self._file.sides([number for row in rows for number in row[1:3]])
+        found: dict[str, list[FailedIds]] = {"quarantined": [], "failed": []}
+        for kind, learners, courses, cause, attempts, tried_at in rows:
+            entry = FailedIds(sides[learners], sides[courses], cause, attempts, tried_at)
+            found.setdefault(kind, []).append(entry)
+        return found["quarantined"], found["failed"]
+
+    def end_run(
+        self,
+        now: float,
+        effort: Effort,
+        quarantined: Sequence[FailedIds],
+        failed: Sequence[FailedIds],
+        report: dict[str, object],
     ) -> None:
-        """Keep what the latest run could not fetch, instead of what an earlier one could not."""
-        with self._transaction():
-            self._connection.execute("DELETE FROM unfetched")
+        """Keep how the run ended, in one transaction.
+
+        Args:
+            now: seconds since 1970.
+            effort: what it has done.
+            quarantined: what is missing, instead of what was kept before.
+            failed: likewise.
+            report: of the run.
+        """
+        with self._file.transaction() as connection:
+            self._keep_effort(effort)
+            connection.execute("UPDATE run SET ended_at = ? WHERE id = ?", (now, self._run))
+            connection.execute("DELETE FROM unfetched")
             for kind, entries in (("quarantined", quarantined), ("failed", failed)):
                 for entry in entries:
                     sides = self._keep_sides(Rectangle(entry.learner_ids, entry.course_ids))
-                    self._connection.execute(
+                    connection.execute(
                         "INSERT INTO unfetched VALUES (?, ?, ?, ?, ?, ?)",
-                        (kind, *sides, entry.cause, entry.attempts, now),
+                        (kind, *sides, entry.cause, entry.attempts, entry.tried_at),
                     )
+            self._file.set_meta("report", json.dumps(report))
 
-    def set_report(self, report: dict[str, object]) -> None:
-        """Keep the report of the latest run."""
-        self._set_meta("report", json.dumps(report))
+    def records(self, effort: Effort) -> tuple[RunRecord, RunRecord]:
+        """Return what this run and what all runs have done; `effort` is this run's so far."""
+        runs = self._file.select(
+            f"SELECT id, started_at, {', '.join(field.name for field in fields(Effort))}"  # noqa: S608 - own names
+            " FROM run ORDER BY id"
+        )
+        batches = self._file.select(
+            "SELECT run, row_count, latency_s FROM batch ORDER BY latency_s"
+        )
+        efforts = [effort if run[0] == self._run else Effort(*run[2:]) for run in runs]
+        total = Effort(*(sum(values) for values in zip(*map(astuple, efforts), strict=True)))
+
+        def record(effort: Effort, *, all_runs: bool) -> RunRecord:
+            starts = [run[1] for run in runs if all_runs or run[0] == self._run]
+            kept = [batch for batch in batches if all_runs or batch[0] == self._run]
+            return RunRecord(
+                runs=len(starts),
+                started_at=min(starts, default=None),
+                effort=effort,
+                batches=len(kept),
+                rows=sum(rows for _, rows, _ in kept),
+                latencies_s=tuple(latency_s for _, _, latency_s in kept),
+            )
+
+        return record(effort, all_runs=False), record(total, all_runs=True)
 
     def report(self) -> dict[str, Any] | None:
         """Return the report of the latest run that came to an end."""
-        text = self._meta("report")
+        text = self._file.meta("report")
         try:
             return None if text is None else json.loads(text)
         except ValueError:
-            raise self._damaged() from None
+            raise self._file.damaged() from None
 
     def close(self) -> None:
         """Close the file and let the next run have it."""
-        try:
-            with mapped(self.path):
-                self._connection.close()
-        finally:
-            self._lock.release()
+        self._file.close()
 
-    def _begin(self, identity: JournalIdentity, now: float) -> None:
-        with self._transaction():
-            self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
-            for statement in _SCHEMA.split(";")[:-1]:
-                self._connection.execute(statement)
-            sides = self._keep_sides(identity.region)
+    def _begin(self, identity: JournalIdentity) -> None:
+        def fill() -> None:
             for key, value in (
                 ("operation", identity.operation),
                 ("endpoint", identity.endpoint),
-                ("region", json.dumps(sides)),
-                ("begun_at", str(now)),
+                ("region", json.dumps(self._keep_sides(identity.region))),
+                ("discovered", json.dumps(sorted(axis.value for axis in identity.discovered))),
             ):
-                self._connection.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
-        # A begun journal is told from a new file by the file alone, however its log fares.
-        checkpoint(self._connection)
+                self._file.set_meta(key, value)
+
+        self._file.create(fill)
 
     def _check_soundness(self) -> None:
         """Refuse a file that is not a whole journal of this program and version."""
-        if pragma(self._connection, "application_id") != APPLICATION_ID:
-            raise DamagedJournalError(
-                f"The file {self.path} is a database of another program, not a journal. "
-                "Name another journal."
-            )
-        version = pragma(self._connection, "user_version")
-        if version != _VERSION:
-            raise DamagedJournalError(
-                f"The journal {self.path} is of version {version}, this program writes "
-                f"{_VERSION}. Use the program that wrote it, or begin anew with --restart."
-            )
-        (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise self._damaged()
+        self._file.check_soundness()
         for _ in self._verified():
             pass
 
@@ -358,115 +398,33 @@ class Journal:
             )
             if before != now
         ]
-        for axis in Axis:
-            difference = _compare(axis, was.region.side(axis), identity.region.side(axis))
-            if difference:
-                differences.append(difference)
+        differences += filter(None, (compare_axis(axis, was, identity) for axis in Axis))
         if differences:
             raise ChangedInputsError(
                 f"The journal {self.path} belongs to other inputs: {'; '.join(differences)}. "
                 "Give the same inputs, name another journal, or begin anew with --restart."
             )
 
+    def _base(self, rectangle: Rectangle, axis: Axis) -> Side:
+        """Return the ids that the bits of a batch stand for."""
+        side = rectangle.side(axis)
+        if side is not None:
+            return side
+        if self._region is None:
+            identity = self.identity
+            if not identity.is_settled:
+                return None
+            self._region = identity.region
+        return self._region.side(axis)
+
     def _keep_sides(self, rectangle: Rectangle) -> tuple[int | None, int | None]:
-        return self._keep_side(rectangle.learners), self._keep_side(rectangle.courses)
+        keep = self._file.keep_side
+        return keep(rectangle.learners), keep(rectangle.courses)
 
-    def _keep_side(self, side: Side) -> int | None:
-        """Store a side once, however many batches share it."""
-        if side is None:
-            return None
-        text = json.dumps(side).encode()
-        digest = hashlib.sha256(text).digest()
-        found = self._connection.execute("SELECT id FROM side WHERE digest = ?", (digest,))
-        row = found.fetchone()
-        if row is not None:
-            return int(row[0])
-        return self._connection.execute(
-            "INSERT INTO side (digest, ids) VALUES (?, ?)", (digest, zlib.compress(text))
-        ).lastrowid
-
-    def _side_of(self, side_id: object) -> Side:
-        """Read a side back; None is no filter."""
-        if side_id is None:
-            return None
-        row = self._connection.execute(
-            "SELECT digest, ids FROM side WHERE id = ?", (side_id,)
-        ).fetchone()
-        text = b""
-        with contextlib.suppress(TypeError, zlib.error):  # no row, no bytes, no zlib
-            text = zlib.decompress(row[1])
-        if not text or hashlib.sha256(text).digest() != row[0]:
-            raise DamagedJournalError(
-                f"An id list of the journal {self.path} is damaged. {START_ANEW}"
+    def _keep_effort(self, effort: Effort | None) -> None:
+        if effort is not None:
+            names = ", ".join(f"{field.name} = ?" for field in fields(Effort))
+            self._file.connection.execute(
+                f"UPDATE run SET {names} WHERE id = ?",  # noqa: S608 - own names
+                (*astuple(effort), self._run),
             )
-        return tuple(json.loads(text))
-
-    def _meta(self, key: str) -> str | None:
-        with mapped(self.path):
-            row = self._connection.execute(
-                "SELECT value FROM meta WHERE key = ?", (key,)
-            ).fetchone()
-        return None if row is None else str(row[0])
-
-    def _set_meta(self, key: str, value: str) -> None:
-        with self._transaction():
-            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Generator[None, None, None]:
-        with mapped(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
-                raise
-        self._check_present()
-
-    def _check_present(self) -> None:
-        """Refuse to go on in a file that was removed: SQLite would, and keep nothing."""
-        with contextlib.suppress(OSError):
-            if os.path.samestat(self.path.stat(), self._file):
-                return
-        raise SinkError(
-            f"The journal {self.path} was removed or replaced while it was in use. "
-            "What it held is lost; the same command begins anew."
-        )
-
-    def _damaged(self) -> DamagedJournalError:
-        return DamagedJournalError(f"The journal {self.path} is damaged. {START_ANEW}")
-
-
-def _compare(axis: Axis, was: Side, now: Side) -> str | None:
-    """Say how two id lists differ, in numbers; None if they do not."""
-    if was == now:
-        return None
-    if was is None or now is None:
-        here = "was given" if was is not None else "is given now"
-        return f"a list of {axis.value} {here} and is not in the other run"
-    added, removed = set(now) - set(was), set(was) - set(now)
-    return f"of {len(was):,} {axis.value}, {len(removed):,} are gone and {len(added):,} are new"
-
-
-def _checksum(sides: tuple[int | None, int | None], rows: int, data: bytes) -> int:
-    numbers = struct.pack("<qqq", sides[0] or 0, sides[1] or 0, rows)
-    return zlib.crc32(data, zlib.crc32(numbers))
-
-
-def _to_ipc(batches: Sequence[pa.RecordBatch]) -> bytes:
-    """Serialize rows; no rows are no bytes."""
-    if not batches:
-        return b""
-    sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_stream(sink, arrow_schema(), options=options) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    return bytes(sink.getvalue())
-
-
-def _from_ipc(data: bytes) -> Iterator[pa.RecordBatch]:
-    with pa.ipc.open_stream(data) as reader:
-        yield from reader

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bulkfetch.errors import Conflict, SinkError
 from bulkfetch.export.atomic import private_directory
@@ -90,17 +89,3 @@ def publish(
         bytes_written=written.bytes_written,
         changes=written.changes,
     )
-
-
-def returned_ids(journal: Journal) -> tuple[set[str], set[str]]:
-    """Return the learner ids and the course ids that occur in the journal's rows.
-
-    Raises:
-        JournalError: the journal is damaged.
-    """
-    learners: set[str] = set()
-    courses: set[str] = set()
-    for batch in journal.record_batches():
-        courses.update(pc.unique(batch.column(1)).to_pylist())
-        learners.update(pc.unique(batch.column(2)).to_pylist())
-    return learners, courses

@@ -15,13 +15,14 @@ from bulkfetch.errors import Anomaly, FailedIds, JournalError, LocalError
 from bulkfetch.export.database import DamagedJournalError
 from bulkfetch.export.journal import (
     ChangedInputsError,
+    Effort,
     FinishedBatch,
     Journal,
     JournalIdentity,
 )
 from bulkfetch.export.lock import JournalLockedError
 from bulkfetch.inputs import make_region
-from bulkfetch.plan.rectangle import split
+from bulkfetch.plan.rectangle import Axis, Rectangle, split
 from bulkfetch.record import Enrollment
 
 Enrollments = Callable[[int], list[Enrollment]]
@@ -52,14 +53,77 @@ def test_what_was_committed_is_there_after_reopening(
 
 
 def test_anomalies_reports_and_unfetched_ids_are_kept(
-    journal: Journal, enrollments: Enrollments, finished: Finished
+    tmp_path: Path, identity: JournalIdentity, enrollments: Enrollments, finished: Finished
 ) -> None:
     odd = Anomaly("e1", "due_date", "someday")
+    rejected = FailedIds(("a",), None, "rejected", 3, 4.5)
+    unasked = FailedIds(None, ("c", "d"), "not fetched", 0)
+    journal = Journal.open(tmp_path / "j", identity, now=0.0)
     journal.commit(dataclasses.replace(finished(enrollments(1)), anomalies=(odd,)))
-    journal.set_unfetched([FailedIds(("a",), None, "rejected", 3)], [], 5.0)
-    journal.set_report({"rows": 1})
+    journal.end_run(5.0, Effort(), [rejected], [unasked], {"rows": 1})
+    journal.close()
+    journal = Journal.open(tmp_path / "j", identity, now=9.0)
     assert journal.anomalies(10) == [odd]
     assert journal.report() == {"rows": 1}
+    assert journal.unfetched() == ([rejected], [unasked])
+    journal.end_run(9.5, Effort(), [], [], {"rows": 2})
+    assert journal.unfetched() == ([], [])
+    journal.close()
+
+
+def test_what_the_runs_did_is_kept_with_their_batches(
+    tmp_path: Path, identity: JournalIdentity, enrollments: Enrollments, finished: Finished
+) -> None:
+    """Also of a run that was killed: up to its last commit."""
+    rows = enrollments(30)
+    killed = Journal.open(tmp_path / "j", identity, now=10.0)
+    slow = dataclasses.replace(finished(rows[:10]), latency_s=2.0)
+    killed.commit(slow, Effort(calls=7, retries=2, splits=1, wire_bytes=100))
+    killed.close()
+    journal = Journal.open(tmp_path / "j", identity, now=20.0)
+    quick = dataclasses.replace(finished(rows[10:]), latency_s=0.5)
+    journal.commit(quick, Effort(calls=1))
+    mine, everything = journal.records(Effort(calls=3, confirmations=1, wire_bytes=5))
+    journal.close()
+    assert (mine.runs, mine.started_at, mine.batches, mine.rows) == (1, 20.0, 1, 20)
+    assert mine.effort == Effort(calls=3, confirmations=1, wire_bytes=5)
+    assert mine.latencies_s == (0.5,)
+    assert (everything.runs, everything.started_at, everything.rows) == (2, 10.0, 30)
+    assert everything.effort == Effort(10, 2, 1, 1, 0, 105)
+    assert everything.latencies_s == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        make_region([f"learner-{n:03}" for n in range(100)], [f"course-{n}" for n in range(5)]),
+        make_region([f"learner-{n:03}" for n in range(100)], None),
+        make_region(None, [f"course-{n}" for n in range(5)]),
+    ],
+    ids=["both", "learners", "courses"],
+)
+def test_the_ids_that_have_rows_are_known_without_reading_the_rows(
+    tmp_path: Path, enrollments: Enrollments, finished: Finished, region: Rectangle
+) -> None:
+    """Also where a batch was asked for without a filter that the region has."""
+    identity = JournalIdentity("getEnrollments", "https://example.org", region)
+    rows = enrollments(170)
+    journal = Journal.open(tmp_path / "j", identity, now=0.0)
+    if region.learners is not None:
+        half, _ = split(region, Axis.LEARNERS)
+        of_half = [row for row in rows[:120] if row.learner_id in (half.learners or ())]
+        journal.commit(finished(of_half, half))
+        expected = {Axis.LEARNERS: {row.learner_id for row in of_half}}
+        courses = {row.course_id for row in of_half}
+        expected[Axis.COURSES] = set() if region.courses is None else courses
+        assert journal.returned_ids() == expected
+    journal.commit(finished(rows, Rectangle(None, region.courses)))
+    journal.commit(finished([], Rectangle(region.learners, None)))
+    assert journal.returned_ids() == {
+        Axis.LEARNERS: set() if region.learners is None else {row.learner_id for row in rows},
+        Axis.COURSES: set() if region.courses is None else {row.course_id for row in rows},
+    }
+    journal.close()
 
 
 def test_everything_is_readable_by_its_owner_alone_whatever_the_umask(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from bulkfetch.errors import FailedIds
-from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
+from bulkfetch.export.journal import Effort, FinishedBatch, Journal, JournalIdentity
 from bulkfetch.export.publish import Published, publish
 from bulkfetch.export.sinks.postgres import Gone
 from bulkfetch.export.sinks.postgres.sink import PostgresSink
@@ -48,7 +48,7 @@ def export(database: Database, tmp_path: Path) -> Callable[..., Published]:
                 journal.commit(batch(rectangle, [] if number or rows is None else rows))
             if quarantined is not None:
                 entry = FailedIds(quarantined.learners, quarantined.courses, "rejected", 1)
-                journal.set_unfetched([entry], [], 1.0)
+                journal.end_run(1.0, Effort(), [entry], [], {})
             return publish(journal, PostgresSink(parse_url(database.url), gone))
         finally:
             journal.close()

@@ -18,7 +18,7 @@ from bulkfetch.errors import SinkError, UsageError
 from bulkfetch.export.atomic import check_target
 from bulkfetch.export.formats import OutputFormat, format_of
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
-from bulkfetch.export.publish import publish, returned_ids
+from bulkfetch.export.publish import publish
 from bulkfetch.export.sinks.files import FileSink, StreamSink
 from bulkfetch.export.stopping import PublishingStopped
 from bulkfetch.record import FIELD_NAMES, Enrollment
@@ -304,18 +304,6 @@ def test_a_directory_that_is_gone_is_one_sentence(
     journal.commit(finished(enrollments(3)))
     with pytest.raises(SinkError, match="cannot be written: No such file or directory"):
         publish(journal, FileSink(tmp_path / "gone" / "o", output_format))
-
-
-def test_returned_ids_are_those_of_the_rows(
-    journal: Journal, enrollments: Enrollments, finished: Finished
-) -> None:
-    rows = enrollments(40)
-    journal.commit(finished(rows[:20]))
-    journal.commit(finished(rows[20:]))
-    assert returned_ids(journal) == (
-        {row.learner_id for row in rows},
-        {row.course_id for row in rows},
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,195 @@
+"""What became of every id asked for: returned, confirmed empty, quarantined or failed.
+
+Pure. What was fetched comes from the journal as rectangles; what could not be fetched, as entries
+that name ids with a cause. Every pair of the region that no finished batch covers is *missing*.
+The four states part the ids of a side; the first that holds is the id's:
+
+* *quarantined*: an entry names it as rejected by the service, and a pair of it is missing still.
+* *failed*: an entry names it as not fetched, and a pair of it is missing still; or no row of it
+  came, and a pair of it is missing, whoever is to blame: zero is not unknown.
+* *returned*: a row of it came.
+* *confirmed empty*: every pair of it was fetched, and no row came.
+
+An entry does not name the ids of a side that it has no list of, or that it covers whole while its
+other side is a part: a learner who is rejected takes no course with him, and a batch of 100
+learners × all courses fails its learners. So an id that is returned may lack the pairs with ids of
+the other side that are named; those are listed with their causes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+from bulkfetch.engine.outcome import Unfetched
+from bulkfetch.errors import FailedIds
+from bulkfetch.plan.rectangle import Axis, Rectangle, Side, subtract
+
+NEVER_ASKED = "not fetched: the export ended before it was asked for"
+UNCONFIRMED = "no enrollment came, but not all was fetched, so that it cannot be confirmed as empty"
+
+
+@dataclass(frozen=True, slots=True)
+class IdCounts:
+    """How many ids of a side were asked for, and in which state each ended; the four add up."""
+
+    asked: int
+    returned: int
+    confirmed_empty: int
+    quarantined: int
+    failed: int
+
+
+def find_missing(
+    region: Rectangle, finished: Sequence[Rectangle], before: Unfetched, now: Unfetched
+) -> Unfetched:
+    """Name everything that is missing, by what is known of it last.
+
+    Args:
+        region: what was asked for.
+        finished: what was fetched.
+        before: what earlier runs could not fetch. Of it remains what this run did not try again.
+        now: what this run could not fetch.
+
+    Returns:
+        Entries that cover all of the region that `finished` does not.
+    """
+    # What was tried says more than what was only given up, and this run more than an earlier one.
+    sources = [
+        (source, is_tried) for is_tried in (True, False) for source in (now, before) if source
+    ]
+    quarantined: list[FailedIds] = []
+    failed: list[FailedIds] = []
+    explained = list(finished)
+    for source, is_tried in sources:
+        rest = _Rest(subtract(region, explained))
+        for entries, kept in ((source.quarantined, quarantined), (source.failed, failed)):
+            tried = [entry for entry in entries if (entry.attempts > 0) is is_tried]
+            kept.extend(part for entry in tried for part in rest.keep(entry))
+        explained = [*finished, *map(_rectangle, quarantined), *map(_rectangle, failed)]
+    failed += [
+        FailedIds(rest.learners, rest.courses, NEVER_ASKED, 0)
+        for rest in subtract(region, explained)
+    ]
+    return Unfetched(tuple(quarantined), tuple(failed))
+
+
+def count_ids(
+    region: Rectangle,
+    missing: Sequence[Rectangle],
+    entries: Unfetched,
+    seen: Mapping[Axis, AbstractSet[str]],
+) -> tuple[dict[Axis, IdCounts | None], tuple[FailedIds, ...]]:
+    """Count the states that the ids asked for ended in.
+
+    Args:
+        region: what was asked for.
+        missing: disjoint rectangles of it that were not fetched.
+        entries: the same, named by `find_missing`.
+        seen: the ids that occur in rows.
+
+    Returns:
+        The counts of each side, None where no ids were asked for; and entries for the ids that
+        failed without being named by any: no row of them came, and not all of them was fetched.
+    """
+    counts: dict[Axis, IdCounts | None] = {}
+    unconfirmed: list[FailedIds] = []
+    for axis in Axis:
+        asked = region.side(axis)
+        if asked is None:
+            counts[axis] = None
+            continue
+        quarantined = _named(region, axis, entries.quarantined)
+        failed = _named(region, axis, entries.failed) - quarantined
+        returned = seen[axis] & set(asked) - quarantined - failed
+        rest = set(asked) - quarantined - failed - returned
+        doubtful = [
+            (ids, rectangle)
+            for rectangle in missing
+            if (ids := tuple(sorted(rest.intersection(rectangle.side(axis) or ()))))
+        ]
+        # Disjoint rectangles may still share ids of one side: each is counted once.
+        unsure = {unit for ids, _ in doubtful for unit in ids}
+        unconfirmed += [
+            FailedIds(part.learners, part.courses, UNCONFIRMED, 0)
+            for ids, rectangle in doubtful
+            for part in (rectangle.replace(axis, ids),)
+        ]
+        counts[axis] = IdCounts(
+            asked=len(asked),
+            returned=len(returned),
+            confirmed_empty=len(rest) - len(unsure),
+            quarantined=len(quarantined),
+            failed=len(failed) + len(unsure),
+        )
+    return counts, tuple(unconfirmed)
+
+
+class _Rest:
+    """What of the region is not explained yet, to be met with entries that claim parts of it."""
+
+    def __init__(self, rectangles: Sequence[Rectangle]) -> None:
+        self._rectangles = rectangles
+        # Rectangles of one difference share no learner: each is found by its learners.
+        self._of_learner = {
+            learner: number
+            for number, rectangle in enumerate(rectangles)
+            for learner in rectangle.learners or ()
+        }
+        self._sets = [
+            tuple(
+                None if (side := rectangle.side(axis)) is None else frozenset(side) for axis in Axis
+            )
+            for rectangle in rectangles
+        ]
+
+    def keep(self, entry: FailedIds) -> list[FailedIds]:
+        """Return the entry with the ids that still lack something of what it claims."""
+        numbers: Iterable[int] = range(len(self._rectangles))
+        if entry.learner_ids is not None and self._of_learner:
+            found = (self._of_learner.get(learner) for learner in entry.learner_ids)
+            numbers = sorted({number for number in found if number is not None})
+        parts = []
+        for number in numbers:
+            learners_left, courses_left = self._sets[number]
+            learners = _meet(entry.learner_ids, learners_left)
+            courses = _meet(entry.course_ids, courses_left)
+            if learners != () and courses != ():
+                parts.append((learners, courses))
+        if entry.learner_ids is None or entry.course_ids is None:
+            # One side is not to blame: the entry stays one, with fewer ids.
+            sides = [
+                None
+                if named is None
+                else tuple(sorted({unit for ids in some for unit in ids or ()}))
+                for named, some in (
+                    (entry.learner_ids, [learners for learners, _ in parts]),
+                    (entry.course_ids, [courses for _, courses in parts]),
+                )
+            ]
+            parts = [(sides[0], sides[1])] if parts else []
+        return [
+            replace(entry, learner_ids=learners, course_ids=courses) for learners, courses in parts
+        ]
+
+
+def _meet(named: Side, left: AbstractSet[str] | None) -> Side:
+    if named is None or left is None:
+        return named
+    return tuple(unit for unit in named if unit in left)
+
+
+def _named(region: Rectangle, axis: Axis, entries: Iterable[FailedIds]) -> set[str]:
+    """Return the ids of a side that entries name."""
+    other = Axis.COURSES if axis is Axis.LEARNERS else Axis.LEARNERS
+    named: set[str] = set()
+    for entry in entries:
+        ids, across = _rectangle(entry).side(axis), _rectangle(entry).side(other)
+        if ids is not None and (
+            len(ids) < region.width(axis) or across is None or len(across) == region.width(other)
+        ):
+            named.update(ids)
+    return named.intersection(region.side(axis) or ())
+
+
+def _rectangle(entry: FailedIds) -> Rectangle:
+    return Rectangle(entry.learner_ids, entry.course_ids)

@@ -1,0 +1,69 @@
+"""How the journal writes what it keeps: rows, bits for ids, and checksums over them."""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bulkfetch.plan.rectangle import Axis, Side
+from bulkfetch.record import FIELD_NAMES, arrow_schema
+
+_COLUMN = {
+    Axis.LEARNERS: FIELD_NAMES.index("learner_id"),
+    Axis.COURSES: FIELD_NAMES.index("course_id"),
+}
+
+
+def checksum_batch(sides: tuple[int | None, int | None], rows: int, *data: bytes) -> int:
+    """Return the checksum over a batch: the numbers of its id lists, its count, what it holds."""
+    checksum = zlib.crc32(struct.pack("<qqq", sides[0] or 0, sides[1] or 0, rows))
+    for part in data:
+        checksum = zlib.crc32(part, zlib.crc32(struct.pack("<q", len(part)), checksum))
+    return checksum
+
+
+def checksum_page(*place: object) -> int:
+    """Return the checksum over a page: what it was asked for with, and what it named next."""
+    return zlib.crc32(json.dumps(place).encode())
+
+
+def to_bits(side: Side, batches: Sequence[pa.RecordBatch], axis: Axis) -> bytes:
+    """Return a bit for each id of a side, set where it occurs in rows."""
+    bits = b""
+    if side is not None and batches:
+        column = pa.chunked_array([batch.column(_COLUMN[axis]) for batch in batches])
+        seen = pc.is_in(pa.array(side, pa.string()), value_set=pc.unique(column))
+        bits = seen.buffers()[1].to_pybytes()[: (len(side) + 7) // 8]
+    return bits
+
+
+def choose(side: Side, bits: int) -> list[str]:
+    """Return the ids of a side whose bits are set."""
+    if side is None or not bits:
+        return []
+    size = (len(side) + 7) // 8
+    data = (bits & ((1 << size * 8) - 1)).to_bytes(size, "little")
+    mask = pa.BooleanArray.from_buffers(pa.bool_(), len(side), [None, pa.py_buffer(data)])
+    ids: list[str] = pa.array(side, pa.string()).filter(mask).to_pylist()
+    return ids
+
+
+def to_ipc(batches: Sequence[pa.RecordBatch]) -> bytes:
+    """Serialize rows; no rows are no bytes."""
+    if not batches:
+        return b""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, arrow_schema(), options=options) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def from_ipc(data: bytes) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that `to_ipc` wrote."""
+    with pa.ipc.open_stream(data) as reader:
+        yield from reader

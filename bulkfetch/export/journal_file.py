@@ -1,0 +1,200 @@
+"""The tables of the journal, locked for one run: transactions, single values, id lists.
+
+The database has an application id and a version of its own, so that another program's or another
+version's is refused by name. Id lists are kept once, under their digest, however many batches
+share them.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bulkfetch.errors import SinkError
+from bulkfetch.export.database import (
+    APPLICATION_ID,
+    START_ANEW,
+    DamagedJournalError,
+    checkpoint,
+    connect,
+    discard,
+    mapped,
+    pragma,
+)
+from bulkfetch.export.lock import JournalLock
+from bulkfetch.plan.rectangle import Side
+
+_VERSION = 2
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE side (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, ids BLOB NOT NULL);
+CREATE TABLE run (
+  id INTEGER PRIMARY KEY, started_at REAL NOT NULL, ended_at REAL,
+  calls INTEGER NOT NULL DEFAULT 0, retries INTEGER NOT NULL DEFAULT 0,
+  splits INTEGER NOT NULL DEFAULT 0, confirmations INTEGER NOT NULL DEFAULT 0,
+  cap_checks INTEGER NOT NULL DEFAULT 0,
+  wire_bytes INTEGER NOT NULL DEFAULT 0, body_bytes INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE batch (
+  id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES run,
+  learners INTEGER REFERENCES side, courses INTEGER REFERENCES side,
+  row_count INTEGER NOT NULL, surplus INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  started_at REAL NOT NULL, ended_at REAL NOT NULL, latency_s REAL NOT NULL,
+  wire_bytes INTEGER NOT NULL, body_bytes INTEGER NOT NULL,
+  learners_seen BLOB NOT NULL, courses_seen BLOB NOT NULL,
+  arrow BLOB NOT NULL, checksum INTEGER NOT NULL
+);
+CREATE TABLE anomaly (batch INTEGER NOT NULL REFERENCES batch,
+  enrollment_id TEXT NOT NULL, field TEXT NOT NULL, raw TEXT NOT NULL);
+CREATE TABLE unfetched (kind TEXT NOT NULL, learners INTEGER REFERENCES side,
+  courses INTEGER REFERENCES side, cause TEXT NOT NULL, attempts INTEGER NOT NULL,
+  tried_at REAL);
+CREATE TABLE page (axis TEXT NOT NULL, position INTEGER NOT NULL, token TEXT NOT NULL,
+  next_token TEXT NOT NULL, ids INTEGER REFERENCES side, items INTEGER NOT NULL,
+  latency_s REAL NOT NULL, received_at REAL NOT NULL, checksum INTEGER NOT NULL,
+  PRIMARY KEY (axis, position)) WITHOUT ROWID;
+"""
+
+
+class JournalFile:
+    """The open file, locked for this run. Methods block, and are called by one thread at a time.
+
+    Args:
+        path: the file; made if there is none.
+
+    Raises:
+        JournalError: another run holds it, or it is no journal.
+        SinkError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, restart: bool = False) -> None:
+        self.path = path
+        self._lock = JournalLock(path)
+        try:
+            if restart:
+                discard(path)
+            with mapped(path):
+                self.connection = connect(path)
+                self._file = path.stat()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def close(self) -> None:
+        """Close the file and let the next run have it."""
+        try:
+            with mapped(self.path):
+                self.connection.close()
+        finally:
+            self._lock.release()
+
+    def create(self, fill: Callable[[], None]) -> None:
+        """Make the tables, and what `fill` puts into them, in one transaction."""
+        with self.transaction() as connection:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            for statement in _SCHEMA.split(";")[:-1]:
+                connection.execute(statement)
+            fill()
+        # A begun journal is told from a new file by the file alone, however its log fares.
+        checkpoint(self.connection)
+
+    def check_soundness(self) -> None:
+        """Refuse a file that is not a whole journal of this program and version.
+
+        Raises:
+            DamagedJournalError: it is not.
+        """
+        if pragma(self.connection, "application_id") != APPLICATION_ID:
+            raise DamagedJournalError(
+                f"The file {self.path} is a database of another program, not a journal. "
+                "Name another journal."
+            )
+        version = pragma(self.connection, "user_version")
+        if version != _VERSION:
+            raise DamagedJournalError(
+                f"The journal {self.path} is of version {version}, this program writes "
+                f"{_VERSION}. Use the program that wrote it, or begin anew with --restart."
+            )
+        (verdict,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise self.damaged()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection, None, None]:
+        """Make everything in the block durable, or none of it."""
+        with mapped(self.path):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self.connection.execute("ROLLBACK")
+                raise
+        self._check_present()
+
+    def select(self, statement: str, *values: object) -> list[Any]:
+        """Return the rows that a statement finds."""
+        with mapped(self.path):
+            return self.connection.execute(statement, values).fetchall()
+
+    def meta(self, key: str) -> str | None:
+        """Return a single value by its name."""
+        rows = self.select("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Keep a single value under its name; call it within a transaction."""
+        self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def keep_side(self, side: Side) -> int | None:
+        """Keep an id list once, and return its number; call it within a transaction."""
+        if side is None:
+            return None
+        text = json.dumps(side).encode()
+        digest = hashlib.sha256(text).digest()
+        found = self.connection.execute("SELECT id FROM side WHERE digest = ?", (digest,))
+        row = found.fetchone()
+        if row is not None:
+            return int(row[0])
+        return self.connection.execute(
+            "INSERT INTO side (digest, ids) VALUES (?, ?)", (digest, zlib.compress(text))
+        ).lastrowid
+
+    def sides(self, numbers: Sequence[int | None]) -> dict[int | None, Side]:
+        """Return id lists by their numbers; None is no list.
+
+        Raises:
+            DamagedJournalError: a list does not match its digest.
+        """
+        found: dict[int | None, Side] = {None: None}
+        for number in set(numbers) - {None}:
+            rows = self.select("SELECT digest, ids FROM side WHERE id = ?", number)
+            text = b""
+            with contextlib.suppress(IndexError, TypeError, zlib.error):  # no row, bytes or zlib
+                text = zlib.decompress(rows[0][1])
+            if not text or hashlib.sha256(text).digest() != rows[0][0]:
+                raise self.damaged("An id list")
+            found[number] = tuple(json.loads(text))
+        return found
+
+    def damaged(self, what: str = "The journal") -> DamagedJournalError:
+        """Return the error that says so."""
+        where = "" if what == "The journal" else "of the journal "
+        return DamagedJournalError(f"{what} {where}{self.path} is damaged. {START_ANEW}")
+
+    def _check_present(self) -> None:
+        """Refuse to go on in a file that was removed: SQLite would, and keep nothing."""
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self.path.stat(), self._file):
+                return
+        raise SinkError(
+            f"The journal {self.path} was removed or replaced while it was in use. "
+            "What it held is lost; the same command begins anew."
+        )
