@@ -116,6 +116,9 @@ def mapped(path: Path) -> Generator[None, None, None]:
             f"The journal {path} cannot be written or read ({error}). "
             "Make room or mend the disk, then run the same command again."
         ) from None
+    except UnicodeDecodeError:
+        # A message of SQLite's quoted the damage.
+        raise DamagedJournalError(f"The journal {path} is damaged. {START_ANEW}") from None
     except OSError as error:
         raise SinkError(f"The journal {path} cannot be opened: {error.strerror}.") from None
 
