@@ -15,6 +15,7 @@ import pyarrow.csv as pa_csv
 from bulkfetch.errors import Anomaly
 from bulkfetch.record import FIELD_NAMES, FIELDS, FieldType, arrow_schema
 from bulkfetch.wire.decode import Decoded, UnprovenError, anomalies_of
+from bulkfetch.wire.dialect import Columns
 from bulkfetch.wire.flatten import Flat, Row
 from bulkfetch.wire.values import READERS
 
@@ -27,10 +28,10 @@ class ArrowDecoder:
 
     def __init__(self) -> None:
         self._schema = arrow_schema()
-        dictionary = pa.dictionary(pa.int32(), pa.string())
+        self._dictionary = pa.dictionary(pa.int32(), pa.string())
         self._convert = pa_csv.ConvertOptions(
             column_types={
-                field.name: pa.string() if field.type is FieldType.TEXT else dictionary
+                field.name: pa.string() if field.type is FieldType.TEXT else self._dictionary
                 for field in FIELDS
             },
             null_values=[""],
@@ -62,6 +63,14 @@ class ArrowDecoder:
         if cells != flat.values or table.num_rows != flat.count:
             raise UnprovenError
         return self._decode(columns, flat.count)
+
+    def from_columns(self, columns: Columns) -> Decoded[list[pa.RecordBatch]]:
+        """See `Decoder.from_columns`."""
+        arrays = [
+            pa.array(column, pa.string() if field.type is FieldType.TEXT else self._dictionary)
+            for field, column in zip(FIELDS, columns.columns, strict=True)
+        ]
+        return self._decode(arrays, columns.count)
 
     def from_rows(self, rows: Sequence[Row]) -> Decoded[list[pa.RecordBatch]]:
         """See `Decoder.from_rows`."""

@@ -7,10 +7,12 @@ look-up costs a tenth of reading them.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from bulkfetch.errors import Anomaly
 from bulkfetch.record import FIELDS, Enrollment, FieldType
+from bulkfetch.wire.dialect import Column, Columns
 from bulkfetch.wire.fault import Fault
 from bulkfetch.wire.flatten import Flat, Flattener, Row
 from bulkfetch.wire.values import READERS
@@ -18,6 +20,8 @@ from bulkfetch.wire.values import READERS
 RowsT = TypeVar("RowsT")
 
 _WIDTH = len(FIELDS)
+# What `Enrollment._make` does, without a frame for each.
+_MAKE: Callable[[Any], Enrollment] = partial(tuple.__new__, Enrollment)
 
 
 class UnprovenError(Exception):
@@ -39,7 +43,10 @@ class Decoded(Generic[RowsT]):
 
 
 class Decoder(Protocol[RowsT]):
-    """Makes rows of one kind from flat text or from rows of text. Called in any thread."""
+    """Makes rows of one kind from text, in three shapes. Called in any thread."""
+
+    def from_columns(self, columns: Columns) -> "Decoded[RowsT]":
+        """Decode columns of text that were proved."""
 
     def from_flat(self, flat: Flat) -> "Decoded[RowsT]":
         """Decode proven flat text.
@@ -68,6 +75,9 @@ def decode_document(
     Raises:
         MalformedAnswerError: the document is not a whole, acceptable answer.
     """
+    columns = flattener.scan(document)
+    if columns is not None:
+        return decoder.from_columns(columns)
     found = flattener.flatten(document)
     if isinstance(found, Fault):
         return found
@@ -82,6 +92,10 @@ def decode_document(
 class ObjectDecoder:
     """Decodes to lists of `Enrollment`."""
 
+    def from_columns(self, columns: Columns) -> Decoded[list[Enrollment]]:
+        """See `Decoder.from_columns`."""
+        return self._decode(columns.columns, columns.count)
+
     def from_flat(self, flat: Flat) -> Decoded[list[Enrollment]]:
         """See `Decoder.from_flat`."""
         cells = flat.text.decode().replace("\n", "\t").split("\t")
@@ -92,7 +106,7 @@ class ObjectDecoder:
 
     def from_rows(self, rows: Sequence[Row]) -> Decoded[list[Enrollment]]:
         """See `Decoder.from_rows`."""
-        columns: list[Sequence[str]] = [*zip(*rows, strict=True)] if rows else [()] * _WIDTH
+        columns: Sequence[Column] = [*zip(*rows, strict=True)] if rows else [()] * _WIDTH
         return self._decode(columns, len(rows))
 
     def keep(
@@ -112,7 +126,7 @@ class ObjectDecoder:
         """See `Decoder.enrollment_ids`."""
         return [row.enrollment_id for row in rows]
 
-    def _decode(self, columns: Sequence[Sequence[str]], count: int) -> Decoded[list[Enrollment]]:
+    def _decode(self, columns: Sequence[Column], count: int) -> Decoded[list[Enrollment]]:
         if not all(columns[0]) or not all(columns[1]) or not all(columns[2]):
             raise UnprovenError
         anomalies: list[Anomaly] = []
@@ -125,29 +139,25 @@ class ObjectDecoder:
                 typed.append([text or None for text in texts])
                 continue
             table = _Table(READERS[field.type])
-            values = [table[text] for text in texts]
+            typed.append(list(map(table.__getitem__, texts)))
             if table.unreadable:
                 anomalies += find_anomalies(columns, position, table.unreadable)
-            typed.append(values)
-        make = Enrollment._make
         return Decoded(
-            rows=[make(values) for values in zip(*typed, strict=True)],
+            rows=list(map(_MAKE, zip(*typed, strict=True))),
             count=count,
-            learner_ids=frozenset(columns[2]),
-            course_ids=frozenset(columns[1]),
+            learner_ids=cast("frozenset[str]", frozenset(columns[2])),
+            course_ids=cast("frozenset[str]", frozenset(columns[1])),
             anomalies=tuple(anomalies),
         )
 
 
-def find_anomalies(
-    columns: Sequence[Sequence[str]], position: int, unreadable: set[str]
-) -> list[Anomaly]:
+def find_anomalies(columns: Sequence[Column], position: int, unreadable: set[str]) -> list[Anomaly]:
     """List the cells of one column whose text is in `unreadable`."""
     name = FIELDS[position].name
     return [
-        Anomaly(enrollment_id, name, text)
+        Anomaly(cast("str", enrollment_id), name, text)
         for enrollment_id, text in zip(columns[0], columns[position], strict=True)
-        if text in unreadable
+        if text is not None and text in unreadable
     ]
 
 
@@ -161,15 +171,16 @@ def anomalies_of(
     return tuple(anomaly for anomaly in anomalies if anomaly.enrollment_id in ids)
 
 
-class _Table(dict[str, object]):
+class _Table(dict[str | None, object]):
     """Values already read, by their text; reads what is missing."""
 
     def __init__(self, read: Callable[[str], object]) -> None:
-        super().__init__({"": None})
+        super().__init__({None: None, "": None})
         self._read = read
         self.unreadable: set[str] = set()
 
-    def __missing__(self, text: str) -> object:
+    def __missing__(self, text: str | None) -> object:
+        assert text is not None
         try:
             value = self._read(text)
         except ValueError:

@@ -30,9 +30,11 @@ from bulkfetch.record import (
     RECORD_ELEMENT,
     RESULT_ELEMENT,
 )
+from bulkfetch.wire.dialect import Columns
 from bulkfetch.wire.document import Parsers, find_result, parse
 from bulkfetch.wire.fault import Fault
 from bulkfetch.wire.names import PAYLOAD_NAMESPACES, XML_WHITESPACE, XSI_NIL, split_name
+from bulkfetch.wire.scan import Scanner
 
 Row = tuple[str, ...]
 """The text of a record's columns in the order of FIELDS; "" where the element is absent."""
@@ -134,12 +136,23 @@ class _Stylesheets(threading.local):
 
 
 class Flattener:
-    """Turns documents into flat text or rows, in whatever thread it is called."""
+    """Turns documents into columns, flat text or rows, in whatever thread it is called.
 
-    def __init__(self, *, walked_bytes: int = _WALKED_BYTES) -> None:
+    Args:
+        walked_bytes: documents smaller than this are not printed but walked, and the scan is not
+            learned before so many bytes have come.
+        scans: whether to scan at all.
+    """
+
+    def __init__(self, *, walked_bytes: int = _WALKED_BYTES, scans: bool = True) -> None:
         self._walked_bytes = walked_bytes
+        self._scanner = Scanner(learn_after_bytes=walked_bytes) if scans else None
         self._parsers = Parsers()
         self._stylesheets = _Stylesheets()
+
+    def scan(self, document: bytes) -> Columns | None:
+        """Read one plain document by columns; None where it is not plain."""
+        return None if self._scanner is None else self._scanner.scan(document)
 
     def flatten(self, document: bytes) -> Flat | list[Row] | Fault:
         """Read one document: flat text where it may be proved, rows where not, or its Fault.

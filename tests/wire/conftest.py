@@ -213,9 +213,11 @@ def read_plainly() -> Callable[[bytes], Reading | None]:
 
 _WAYS: tuple[tuple[str, Flattener, Any], ...] = (
     ("walked, objects", Flattener(walked_bytes=10**9), ObjectDecoder()),
-    ("printed, objects", Flattener(walked_bytes=0), ObjectDecoder()),
+    ("scanned, objects", Flattener(walked_bytes=0), ObjectDecoder()),
+    ("printed, objects", Flattener(walked_bytes=0, scans=False), ObjectDecoder()),
     ("walked, Arrow", Flattener(walked_bytes=10**9), ArrowDecoder()),
-    ("printed, Arrow", Flattener(walked_bytes=0), ArrowDecoder()),
+    ("scanned, Arrow", Flattener(walked_bytes=0), ArrowDecoder()),
+    ("printed, Arrow", Flattener(walked_bytes=0, scans=False), ArrowDecoder()),
 )
 
 
