@@ -141,7 +141,7 @@ class Account:
         courses = None if course_ids is None else self._by_course.numbers(course_ids)
         if learners is None:
             return range(len(self)) if courses is None else self._by_course.members(courses)
-        if courses is None:
+        if courses is None or len(courses) == len(self.course_ids):
             return self._by_learner.members(learners)
         # The side that holds fewer enrollments is walked, the other one tested.
         if self._by_learner.count(learners) <= self._by_course.count(courses):

@@ -5,6 +5,7 @@
 in the place of ids, and a row is then one `str.format`: 2.4 µs in all instead of 8.
 """
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -13,7 +14,7 @@ from random import Random
 from bulkfetch.record import CERTIFICATE_ELEMENT, FIELDS, RECORD_ELEMENT, Enrollment
 from bulkfetch.simulator.account import Account
 from bulkfetch.simulator.profile import Dialect
-from bulkfetch.simulator.rows import SeededRows
+from bulkfetch.simulator.rows import ID_LENGTH, SeededRows
 from bulkfetch.simulator.soap import Frame, escape_text, line_breaks, payload_prefix
 
 PIECE_ROWS = 256  # about 105 kB: 1.1 ms of the event loop with compression
@@ -79,6 +80,17 @@ class RecordRenderer:
                     indexes, account.rows.keys(indexes), strict=True
                 )
             ]
+        )
+
+    def sizes(self) -> "array[int]":
+        """Return the size of every enrollment of the account as XML, in bytes, by its index."""
+        account = self._account
+        if not isinstance(account.rows, SeededRows):
+            return array("I", (len(self.rows([index]).encode()) for index in range(len(account))))
+        ids = ("0" * ID_LENGTH,) * 4  # seeded ids are equally long
+        by_facet = [len(template.format(*ids)) for template in self._templates]
+        return array(
+            "I", (by_facet[facet] for facet in account.rows.facet_numbers(range(len(account))))
         )
 
     def body(self, frame: Frame, indexes: Sequence[int], preface: str = "") -> Body:

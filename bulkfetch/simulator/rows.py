@@ -16,6 +16,7 @@ from typing import Protocol
 from bulkfetch.record import Enrollment
 
 FACETS = 4096
+ID_LENGTH = 36
 _BITS_64 = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
@@ -69,6 +70,15 @@ class SeededRows:
                 f"{text[8:]}-{text[:4]}-11ee-{text[4:8]}-{node}",
                 z & (FACETS - 1),
             )
+
+    def facet_numbers(self, indexes: Iterable[int]) -> Iterator[int]:
+        """Yield the facet number alone for each index."""
+        start = self._start
+        for index in indexes:
+            z = (start + index * _GAMMA) & _BITS_64
+            z = ((z ^ z >> 30) * _MIX_1) & _BITS_64
+            z = ((z ^ z >> 27) * _MIX_2) & _BITS_64
+            yield (z ^ z >> 31) & (FACETS - 1)
 
     def enrollment(self, index: int, course_id: str, learner_id: str) -> Enrollment:
         """Return the enrollment at an index."""

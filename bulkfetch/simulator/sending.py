@@ -20,7 +20,7 @@ from bulkfetch.simulator.render import Body
 from bulkfetch.simulator.service import Reply
 
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
-_CUTS = {"cut_body", "cut_chunked", "cut_close_delimited", "cut_gzip"}
+CUTS = {"cut_body", "cut_chunked", "cut_close_delimited", "cut_gzip"}
 
 
 class _CloseDelimited(web.StreamResponse):
@@ -84,15 +84,15 @@ class Sender:
         elif reply.delivery == "cut_body":
             response.content_length = 2000 + body.count * 600  # surely more than will be sent
         pieces = body.pieces()
-        if reply.delivery in _CUTS:
-            keep = self._random.randrange(body.count) if body.count else 0
-            pieces = body.cut_pieces(keep, inside_row=self._random.random() < 0.5)  # noqa: PLR2004
+        if reply.delivery in CUTS:
+            keep, is_inside_row = draw_cut(self._random, body.count)
+            pieces = body.cut_pieces(keep, inside_row=is_inside_row)
             call.rows, call.items = call.rows[:keep], min(call.items, keep)
         await response.prepare(request)
-        is_cut = reply.delivery in _CUTS
+        is_cut = reply.delivery in CUTS
         for data in _compressed(pieces, is_cut=is_cut) if gzip else map(str.encode, pieces):
             await self._write(response, data, call, is_dripping=reply.delivery == "slow_drip")
-        if reply.delivery in _CUTS - {"cut_gzip"}:
+        if reply.delivery in CUTS - {"cut_gzip"}:
             if request.transport is not None:
                 request.transport.close()
             return response
@@ -114,6 +114,11 @@ class Sender:
         # Neither a write to a client that keeps up nor a piece that stays in the compressor waits
         # for anything: others must have their turn all the same.
         await asyncio.sleep(0)
+
+
+def draw_cut(random: Random, count: int) -> tuple[int, bool]:
+    """Draw where an answer is cut: after how many of its rows, and whether inside the next one."""
+    return random.randrange(count) if count else 0, random.random() < 0.5  # noqa: PLR2004
 
 
 def _compressed(pieces: Iterator[str], *, is_cut: bool) -> Iterator[bytes]:

@@ -8,11 +8,11 @@ at the time through `clock`, and chance through one seeded random.
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from random import Random
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from aiohttp import web
 
@@ -21,8 +21,10 @@ from bulkfetch.simulator.capacity import Clock, Line, Sleep, Slots
 from bulkfetch.simulator.ledger import Call, Ledger
 from bulkfetch.simulator.profile import Profile
 from bulkfetch.simulator.sending import Sender
-from bulkfetch.simulator.service import Service
+from bulkfetch.simulator.service import Reply, Service
 from bulkfetch.simulator.tokens import Tokens
+
+SentT = TypeVar("SentT")
 
 SOAP_PATH = "/api/v2/soap/2.0"
 TOKEN_PATH = "/api/v3/token"  # noqa: S105 - an address
@@ -47,6 +49,8 @@ class Simulator:
     Attributes:
         app: The application, for a server of one's own.
         ledger: What was asked and answered.
+        random: The chance in it.
+        line: The bandwidth that all answers share.
         token: A valid token from the start on.
         url: "http://127.0.0.1:PORT" while it runs by itself.
         poison_learners: Learners that the profile makes fail every call they are part of.
@@ -80,17 +84,18 @@ class Simulator:
         self._started_s = clock()
         self._served = 0
         self._runner: web.AppRunner | None = None
-        random = Random(f"service {seed}")  # noqa: S311 - faults for tests, not secrets
+        self.random = Random(f"service {seed}")  # noqa: S311 - faults for tests, not secrets
         self._tokens = Tokens(self.profile.token, seed, token)
         self.token = self._tokens.ready
-        self._service = Service(account, self.profile, self._tokens, random, seed)
+        self._service = Service(account, self.profile, self._tokens, self.random, seed)
         self.poison_learners = self._service.poison_learners
         self.poison_courses = self._service.poison_courses
         self._slots = Slots(lambda: self._service.slots(self._now_s()))
+        self.line = Line(self.profile.capacity.bandwidth_bytes_per_s, clock, sleep)
         self._sender = Sender(
-            Line(self.profile.capacity.bandwidth_bytes_per_s, clock, sleep),
+            self.line,
             sleep,
-            random,
+            self.random,
             gzip=self.profile.dialect.gzip,
             drip_bytes_per_s=self.profile.faults.drip_bytes_per_s,
         )
@@ -140,38 +145,63 @@ class Simulator:
         """Let schedule and token lifetimes begin when the server does."""
         self._started_s = self._clock()
 
-    @asynccontextmanager
-    async def _recorded(self, request: web.Request) -> AsyncIterator[Call]:
+    def issue_token(self) -> str:
+        """Return a new token; those before it live on until they expire."""
+        return self._tokens.issue(self._now_s())
+
+    @contextmanager
+    def recorded(self, *, sent_cookie: bool = False) -> Iterator[Call]:
+        """Keep the ledger's entry of one call, from its arrival to its end."""
         call = self.ledger.begin(self._now_s())
-        call.sent_cookie = "Cookie" in request.headers
+        call.sent_cookie = sent_cookie
         try:
             yield call
         finally:
             self.ledger.finish(call, self._now_s())
 
+    async def serve(
+        self,
+        call: Call,
+        size_bytes: int,
+        decide: Callable[[Service, float], Reply],
+        send: Callable[[Reply], Awaitable[SentT]],
+    ) -> SentT:
+        """Take one request through gateway, decision, line and slot, and send the reply.
+
+        Args:
+            call: Its entry in the ledger.
+            size_bytes: Of the request's body.
+            decide: Given the service and the seconds since its start.
+            send: Brings the reply on its way; what it returns is returned.
+        """
+        refusal = self._service.refuse_at_the_gate(call, self._served, size_bytes, self._now_s())
+        if refusal is not None:
+            await self._sleep(refusal.wait_s)
+            return await send(refusal)
+        self._served += 1
+        try:
+            reply = decide(self._service, self._now_s())
+            await self._sleep(reply.wait_s)
+            if reply.latency_s is None:
+                return await send(reply)
+            async with self._slots.slot():
+                await self._sleep(reply.latency_s)
+                return await send(reply)
+        finally:
+            self._served -= 1
+
     async def _answer_soap(self, request: web.Request) -> web.StreamResponse:
-        async with self._recorded(request) as call:
+        with self.recorded(sent_cookie="Cookie" in request.headers) as call:
             payload = await request.read()
-            refusal = self._service.refuse_at_the_gate(
-                call, self._served, len(payload), self._now_s()
+            return await self.serve(
+                call,
+                len(payload),
+                lambda service, now_s: service.reply(call, payload, now_s),
+                lambda reply: self._sender.send(request, reply, call),
             )
-            if refusal is not None:
-                await self._sleep(refusal.wait_s)
-                return await self._sender.send(request, refusal, call)
-            self._served += 1
-            try:
-                reply = self._service.reply(call, payload, self._now_s())
-                await self._sleep(reply.wait_s)
-                if reply.latency_s is None:
-                    return await self._sender.send(request, reply, call)
-                async with self._slots.slot():
-                    await self._sleep(reply.latency_s)
-                    return await self._sender.send(request, reply, call)
-            finally:
-                self._served -= 1
 
     async def _answer_token(self, request: web.Request) -> web.StreamResponse:
-        async with self._recorded(request) as call:
+        with self.recorded(sent_cookie="Cookie" in request.headers) as call:
             call.operation = "token"
             form = await request.post()
             given = (str(form.get("client_id", "")), str(form.get("client_secret", "")))
@@ -185,7 +215,7 @@ class Simulator:
             call.status = 200
             return web.json_response(
                 {
-                    "access_token": self._tokens.issue(self._now_s()),
+                    "access_token": self.issue_token(),
                     "expires_in": int(self.profile.token.lifetime_s),
                     "token_type": "bearer",
                 }
@@ -193,7 +223,7 @@ class Simulator:
 
     async def _answer_elsewhere(self, request: web.Request) -> web.StreamResponse:
         """Refuse other addresses and methods; the ledger shows who followed a redirect."""
-        async with self._recorded(request) as call:
+        with self.recorded(sent_cookie="Cookie" in request.headers) as call:
             call.operation = request.path
             call.status = 405 if request.path in (SOAP_PATH, TOKEN_PATH) else 404
             return web.Response(status=call.status)

@@ -144,6 +144,10 @@ class Service:
         except soap.BadRequestError:
             return self._soap_fault(call, "Wrong parameters")
         self._note(call, request)
+        return self.answer(call, request, now_s)
+
+    def answer(self, call: Call, request: soap.Request, now_s: float) -> Reply:
+        """Decide about a request that has been read; `call` says already what it asks."""
         key = (call.operation, call.learner_ids, call.course_ids, request.page_token)
         fault = self._faults.choose(key)
         early = (

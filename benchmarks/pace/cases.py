@@ -1,0 +1,100 @@
+"""What is measured: a service's profile, and the account and the region that are asked of it.
+
+A case gives one account from a seed and asks for all of it. Every profile meets the plain size;
+a few sizes at the edge meet the steady service.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from zlib import crc32
+
+from bulkfetch.inputs import make_region
+from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.simulator import Account, Profile, load_profile
+
+PROFILES = Path(__file__).parent / "profiles"
+STEADY = "steady"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """An account, and which filters the region has."""
+
+    learners: int = 100_000
+    courses: int = 300
+    enrollments: int = 1_000_000
+    names_learners: bool = True
+    names_courses: bool = True
+
+    def shrunk(self, factor: int) -> "Size":
+        """Return this size with so many times fewer learners and enrollments."""
+        return replace(
+            self,
+            learners=max(1, self.learners // factor),
+            enrollments=max(1, self.enrollments // factor),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One service and one region of one account."""
+
+    name: str
+    profile: Profile
+    size: Size = Size()
+    seed: int = 1
+
+    @property
+    def key(self) -> str:
+        """What a case is, whatever it is called: the same text for the same measurements."""
+        profile = {**asdict(self.profile), "name": "", "description": ""}
+        text = json.dumps([profile, asdict(self.size), self.seed], sort_keys=True)
+        return f"{crc32(text.encode()):08x}"
+
+    def region(self) -> Rectangle:
+        """Return what is asked for."""
+        size = self.size
+        return _region(self.account(), size.names_learners, size.names_courses)
+
+    def account(self) -> Account:
+        """Return the account; the last few are kept."""
+        return _account(self.size.learners, self.size.courses, self.size.enrollments, self.seed)
+
+
+@lru_cache(maxsize=3)
+def _account(learners: int, courses: int, enrollments: int, seed: int) -> Account:
+    return Account(learners, courses, enrollments, seed)
+
+
+@lru_cache(maxsize=3)
+def _region(account: Account, names_learners: bool, names_courses: bool) -> Rectangle:
+    return make_region(
+        account.learner_ids if names_learners else None,
+        account.course_ids if names_courses else None,
+    )
+
+
+def read_case(path: Path, size: Size | None = None, seed: int = 1) -> Case:
+    """Read a profile from a file; answers are sent as they are, since virtual time is exact.
+
+    Raises:
+        UsageError: It is no profile.
+    """
+    profile = load_profile(path)
+    plain = replace(profile, dialect=replace(profile.dialect, gzip=False))
+    return Case(path.stem, plain, size or Size(), seed)
+
+
+def all_cases() -> list[Case]:
+    """Return every profile at the plain size, and the sizes at the edge on the steady service."""
+    cases = [read_case(path) for path in sorted(PROFILES.glob("*.toml"))]
+    steady = PROFILES / f"{STEADY}.toml"
+    edges = {
+        "1M learners × 3": Size(1_000_000, 3, 1_000_000),
+        "50 learners × 5,000": Size(50, 5_000, 50_000),
+        # One call, and a call may take fifteen minutes.
+        "whole account": Size(100_000, 300, 500_000, names_learners=False, names_courses=False),
+    }
+    return cases + [replace(read_case(steady, size), name=name) for name, size in edges.items()]

@@ -1,0 +1,99 @@
+"""The best fixed pair of batch size and workers, found by search with the same engine.
+
+A coarse grid, then twice a finer one around the best so far. A run is broken off as soon as it
+takes longer than the best of the grids before, so most cost a fraction. What was found is kept by
+case in a file beside this one; the pair is measured again whenever it is used, so that the figures
+are those of the engine as it is, and `--search` looks for the pair anew.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pace.cases import Case
+from pace.measuring import Figures
+
+FOUND = Path(__file__).with_name("oracle.json")
+_MOST_WORKERS = 256
+_FIRST = ((100, 10), (400, 16))
+_BATCH_SIZES = (50, 200, 800, 3_200, 12_800, 51_200)
+_WORKERS = (2, 5, 12, 32, 80)
+_FINER = (2.0, 2**0.5)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pair:
+    """Fixed settings."""
+
+    batch_size: int
+    workers: int
+
+
+Measure = Callable[[Sequence[Pair], float], Iterable[Figures | None]]
+
+
+def search(case: Case, measure: Measure) -> Pair | None:
+    """Find the pair with the shortest complete run; None if no run is complete.
+
+    Args:
+        case: What to fetch.
+        measure: Runs pairs, each for so many virtual seconds at most, and returns the figures in
+            order; None for a run that took longer.
+    """
+    results: dict[Pair, tuple[float, int]] = {}
+
+    def try_all(pairs: Iterable[Pair]) -> None:
+        untried = sorted({_within(case, pair) for pair in pairs} - results.keys())
+        limit_s = min((makespan_s for makespan_s, _ in results.values()), default=float("inf"))
+        for pair, figures in zip(untried, measure(untried, limit_s), strict=True):
+            results[pair] = (float("inf"), 0)
+            if figures is not None and figures.rows_missing == 0:
+                results[pair] = (figures.makespan_s, figures.calls)
+
+    def best() -> Pair:
+        return min(results, key=lambda pair: (*results[pair], pair))
+
+    try_all(Pair(*pair) for pair in _FIRST)
+    try_all(Pair(batch_size, workers) for batch_size in _BATCH_SIZES for workers in _WORKERS)
+    for step in _FINER:
+        try_all(_around(best(), step))
+    found = best()
+    return None if results[found][0] == float("inf") else found
+
+
+def _within(case: Case, pair: Pair) -> Pair:
+    """Keep a pair within what makes a difference."""
+    size = case.size
+    ids = size.learners if size.names_learners else size.courses if size.names_courses else 1
+    batch_size = max(1, min(pair.batch_size, ids))
+    calls = -(-ids // batch_size)
+    return Pair(batch_size, max(1, min(pair.workers, _MOST_WORKERS, calls)))
+
+
+def _around(pair: Pair, step: float) -> Iterator[Pair]:
+    factors = (1 / step, 1.0, step)
+    for along in factors:
+        for across in factors:
+            yield Pair(round(pair.batch_size * along), round(pair.workers * across))
+
+
+def recall(case: Case) -> Pair | None:
+    """Return the pair that an earlier search found for a case."""
+    found = _read().get(case.key)
+    return None if found is None else Pair(int(found["batch_size"]), int(found["workers"]))
+
+
+def remember(case: Case, pair: Pair) -> None:
+    """Keep a pair for the next time."""
+    entries = _read()
+    entries[case.key] = {"batch_size": pair.batch_size, "case": case.name, "workers": pair.workers}
+    lines = (f"  {json.dumps(key)}: {json.dumps(entries[key])}" for key in sorted(entries))
+    FOUND.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def _read() -> dict[str, dict[str, int | str]]:
+    if not FOUND.exists():
+        return {}
+    entries: dict[str, dict[str, int | str]] = json.loads(FOUND.read_text(encoding="utf-8"))
+    return entries

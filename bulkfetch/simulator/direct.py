@@ -1,0 +1,271 @@
+"""The simulator without HTTP and XML: an exchange that asks the service's decisions themselves.
+
+Rendering a million rows, sending and parsing them takes a minute of processor time, which a search
+over many settings cannot pay. This door leads past all that, in the same event loop: gateway,
+faults, limits, line, slots, bandwidth and ledger are the server's own, and so are the times. What
+HTTP adds is imitated where it shows: connections that are reused first in, first out, and for
+fifteen idle seconds; the client's limits on silence and on the whole call; requests and answers of
+their true size, uncompressed. Rows are indexes into the account.
+
+A test holds this door against the real one: the same calls at the same times.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from bulkfetch.engine.call import Fetched, Reply
+from bulkfetch.engine.outcome import Counters
+from bulkfetch.errors import (
+    Anomaly,
+    CallError,
+    ConnectionFailedError,
+    ForeignRowsError,
+    MalformedAnswerError,
+    TokenRejectedError,
+)
+from bulkfetch.http.classify import (
+    classify_exception,
+    classify_fault,
+    classify_status,
+    fault_may_decide,
+)
+from bulkfetch.http.retry_after import read_retry_after
+from bulkfetch.http.tokens import IssuedToken, Lease, TokenDesk
+from bulkfetch.http.transport import Limits
+from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.redact import Redactor
+from bulkfetch.runtime import Runtime
+from bulkfetch.simulator.ledger import Call
+from bulkfetch.simulator.render import PIECE_ROWS, Body
+from bulkfetch.simulator.sending import CUTS, draw_cut
+from bulkfetch.simulator.server import Simulator
+from bulkfetch.simulator.service import Reply as Served
+from bulkfetch.simulator.service import Service as SimulatedService
+from bulkfetch.simulator.soap import Request
+from bulkfetch.wire.decode import ObjectDecoder, decode_document
+from bulkfetch.wire.document import read_fault
+from bulkfetch.wire.envelope import write_get_enrollments
+from bulkfetch.wire.fault import Fault
+from bulkfetch.wire.flatten import Flattener
+
+_KEEP_ALIVE_S = 15.0  # aiohttp's
+_OK = 200
+
+
+class DirectTokens:
+    """The token endpoint without HTTP."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+
+    @property
+    def can_renew(self) -> bool:
+        """Always."""
+        return True
+
+    async def issue(self) -> IssuedToken:
+        """Get a token, and have that written down in the ledger."""
+        simulator = self._simulator
+        with simulator.recorded() as call:
+            call.operation, call.status = "token", _OK
+            return IssuedToken(simulator.issue_token(), simulator.profile.token.lifetime_s)
+
+
+class DirectExchange:
+    """Asks a simulator's service without HTTP. Give it to a `Caller`.
+
+    Args:
+        simulator: Which need not listen; its clock must be the event loop's.
+        row_bytes: The size of each enrollment as XML, by its index: `RecordRenderer.sizes()`.
+        desk: Is told that a token serves.
+        limits: The client's, of time.
+        runtime: The seam; its clock must be the event loop's, too.
+        counters: Where bytes are counted.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        row_bytes: Sequence[int],
+        *,
+        desk: TokenDesk,
+        limits: Limits,
+        runtime: Runtime,
+        counters: Counters,
+    ) -> None:
+        self._simulator = simulator
+        self._row_bytes = row_bytes
+        self._desk = desk
+        self._limits = limits
+        self._runtime = runtime
+        self._counters = counters
+        self._redactor = Redactor()
+        self._idle_since: deque[float] = deque()
+        self._counts_request_bytes = simulator.profile.limits.max_request_bytes is not None
+
+    async def ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> Reply[Sequence[int]]:
+        """See `bulkfetch.engine.call.Exchange`."""
+        is_reused = not fresh and self._takes_idle_connection()
+        now, limits = self._runtime.clock(), self._limits
+        try:
+            async with (
+                asyncio.timeout_at(math.ceil(now + limits.total_s)),  # aiohttp rounds it up
+                asyncio.timeout_at(now + limits.read_s) as silence,
+            ):
+                result = await self._ask(rectangle, lease, silence)
+        except (CallError, TimeoutError) as error:
+            failure = classify_exception(error, self._redactor)
+            return Reply(failure.with_traceback(None), is_reused)  # its connection is dropped
+        if not fresh:
+            self._idle_since.append(self._runtime.clock())
+        return Reply(result, is_reused)
+
+    def _takes_idle_connection(self) -> bool:
+        """Take the connection that has been idle for longest, as aiohttp does."""
+        now = self._runtime.clock()
+        while self._idle_since:
+            if now - self._idle_since.popleft() <= _KEEP_ALIVE_S:
+                return True
+        return False
+
+    async def _ask(
+        self, rectangle: Rectangle, lease: Lease, silence: asyncio.Timeout
+    ) -> Fetched[Sequence[int]]:
+        learners, courses = rectangle.learners, rectangle.courses
+        request = Request("GetEnrollments", lease.token, learners, courses)
+        size_bytes = 0
+        if self._counts_request_bytes:
+            size_bytes = len(write_get_enrollments(lease.token, learners, courses))
+        with self._simulator.recorded() as call:
+
+            def decide(service: SimulatedService, now_s: float) -> Served:
+                call.operation = request.operation
+                call.learner_ids, call.course_ids = learners, courses
+                return service.answer(call, request, now_s)
+
+            return await self._simulator.serve(
+                call,
+                size_bytes,
+                decide,
+                lambda served: self._receive(served, call, rectangle, lease, silence),
+            )
+
+    async def _receive(
+        self,
+        served: Served,
+        call: Call,
+        rectangle: Rectangle,
+        lease: Lease,
+        silence: asyncio.Timeout,
+    ) -> Fetched[Sequence[int]]:
+        """Carry a reply over, and make of it what the client makes of it.
+
+        Raises:
+            CallError: It is not an acceptable answer with rows.
+        """
+        if served.delivery == "reset":
+            raise ConnectionFailedError("The connection to the service broke (reset).")
+        call.status = served.status
+        if isinstance(served.body, str):
+            await self._receive_text(served, served.body.encode(), call, lease, silence)
+        elif served.delivery == "wrong_encoding":
+            raise MalformedAnswerError("The answer has a Content-Encoding that was not asked for.")
+        else:
+            await self._receive_rows(served, served.body, call, silence)
+        await self._desk.serves(lease)
+        is_odd = call.fault == "unreadable_value"
+        return Fetched(
+            rectangle=rectangle,
+            rows=(call.rows,),
+            count=len(call.rows),
+            learner_ids=frozenset(),
+            course_ids=frozenset(),
+            anomalies=(Anomaly("", "access_date", "2022-13-45"),) if is_odd else (),
+            wire_bytes=call.body_bytes,
+            body_bytes=call.body_bytes,
+        )
+
+    async def _receive_text(
+        self, served: Served, data: bytes, call: Call, lease: Lease, silence: asyncio.Timeout
+    ) -> None:
+        """Read an answer that has no rows: a Fault or a page, with the client's own readers.
+
+        Raises:
+            CallError: As the client would.
+        """
+        await self._carry([len(data)], call, silence)
+        headers, wall_clock = served.headers, self._runtime.wall_clock
+        retry_after_s = read_retry_after(headers.get("Retry-After"), now=wall_clock())
+        error = classify_status(
+            served.status, retry_after_s=retry_after_s, location=headers.get("Location")
+        )
+        found: object = None
+        if error is None:
+            found = decode_document(data, Flattener(), ObjectDecoder())
+        elif fault_may_decide(served.status):
+            found = read_fault(data)
+        if isinstance(found, Fault):
+            error = classify_fault(
+                found, served.status, self._redactor, retry_after_s=retry_after_s
+            )
+            if served.status == _OK and not isinstance(error, TokenRejectedError):
+                await self._desk.serves(lease)
+        if error is not None:
+            raise error
+
+    async def _receive_rows(
+        self, served: Served, body: Body, call: Call, silence: asyncio.Timeout
+    ) -> None:
+        """Carry rows over, as many as the profile lets through.
+
+        Raises:
+            CallError: They are cut, or a careful client refuses them.
+        """
+        head, tail = len(body.frame.head.encode()), len(body.frame.tail.encode())
+        head += len(body.preface.encode())
+        if served.delivery in CUTS:
+            keep, is_inside_row = draw_cut(self._simulator.random, body.count)
+            tail = self._row_bytes[call.rows[keep]] // 2 if is_inside_row and body.count else 0
+            call.rows = call.rows[:keep]
+        rows, sizes = call.rows, self._row_bytes
+        rendered = rows[max(0, len(rows) - body.count) :]
+        pieces = (
+            sum(map(sizes.__getitem__, rendered[at : at + PIECE_ROWS]))
+            for at in range(0, len(rendered), PIECE_ROWS)
+        )
+        await self._carry(
+            (head, *pieces, tail), call, silence, is_dripping=served.delivery == "slow_drip"
+        )
+        if served.delivery in ("cut_body", "cut_chunked"):
+            raise ConnectionFailedError("The connection to the service broke (cut).")
+        if served.delivery in CUTS or call.fault == "malformed_xml":
+            raise MalformedAnswerError("The answer's document is cut or malformed.")
+        call.whole = served.acceptable
+        if call.fault in ("ignore_filter", "foreign_row"):
+            raise ForeignRowsError("The answer holds rows that were not asked for.")
+
+    async def _carry(
+        self,
+        sizes: Iterable[int],
+        call: Call,
+        silence: asyncio.Timeout,
+        *,
+        is_dripping: bool = False,
+    ) -> None:
+        """Bring pieces of these sizes over the line; each of them breaks the silence."""
+        simulator, counters = self._simulator, self._counters
+        drip_bytes = max(1, int(simulator.profile.faults.drip_bytes_per_s))
+        has_line = simulator.profile.capacity.bandwidth_bytes_per_s is not None
+        for size in sizes if has_line or is_dripping else (sum(sizes),):
+            step = drip_bytes if is_dripping else max(1, size)
+            for start in range(0, size, step):
+                part = min(step, size - start)
+                await simulator.line.carry(part)
+                call.body_bytes += part
+                counters.wire_bytes += part
+                counters.body_bytes += part
+                silence.reschedule(self._runtime.clock() + self._limits.read_s)
+                if is_dripping:
+                    await asyncio.sleep(1.0)

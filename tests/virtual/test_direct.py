@@ -1,0 +1,80 @@
+"""The door without HTTP gives the calls and the times of the real one."""
+
+from typing import Any
+
+import pytest
+from pace.cases import Case, Size
+from pace.measuring import fetch
+
+from bulkfetch import Options
+from bulkfetch.simulator import Simulator, parse_profile
+
+SERVICE: dict[str, Any] = {
+    "latency": {"base_ms": 100, "jitter_ms": 100, "per_row_us": 100},
+    "capacity": {"slots": 6},
+    "dialect": {"gzip": False},
+}
+FAULTS = {
+    **dict.fromkeys(("cut_body", "cut_gzip", "duplicate_rows", "foreign_row", "html_200"), 0.03),
+    **dict.fromkeys(("empty_200", "malformed_xml", "reset", "server_fault", "slow_drip"), 0.03),
+    **dict.fromkeys(("http_413", "http_429", "http_503", "http_504", "unreadable_value"), 0.03),
+    "max_per_call_key": 1,
+    "retry_after": "3",
+    "drip_bytes_per_s": 5000,
+}
+EXACT: dict[str, dict[str, Any]] = {
+    "healthy": {},
+    "faulty": {"faults": FAULTS},
+    "heavy tail": {"latency": {"base_ms": 100, "tail_share": 0.1, "tail_factor": 20}},
+    "thin pipe": {"capacity": {"slots": 6, "bandwidth_bytes_per_s": 100_000}},
+    "poison": {"permanent": {"poison_learners": 0.01}},
+    "silent cap": {"limits": {"max_rows": {"at": 150, "past": "silent-cap"}}},
+    "brown-out": {"schedule": [{"from_s": 0.3, "to_s": 3, "error_rate": 0.5}]},
+    "short tokens": {"token": {"calls": 7}},
+    "connections grow old": {"latency": {"base_ms": 100, "tail_share": 0.2, "tail_factor": 300}},
+}
+# Refused calls are repeated on new connections, whose opening can change the order of requests of
+# one instant, and so who is given which latency.
+CLOSE: dict[str, dict[str, Any]] = {
+    "few in flight": {"limits": {"max_in_flight": {"at": 4, "past": "429", "retry_after_s": 1}}},
+    "few a second": {"limits": {"max_calls_per_s": {"at": 10, "past": "429"}}},
+    "few ids": {"limits": {"max_ids": {"at": 15, "past": "413"}}},
+    "few rows": {"limits": {"max_rows": {"at": 150, "past": "504", "timeout_s": 30}}},
+    "small requests": {"limits": {"max_request_bytes": {"at": 1800, "past": "413"}}},
+}
+
+
+def through_both(name: str, changes: dict[str, Any]) -> tuple[Simulator, Simulator, float, float]:
+    case = Case(name, parse_profile({**SERVICE, **changes}), Size(600, 12, 6_000))
+    options = Options(batch_size=20, workers=8)
+    direct_s, direct, got_directly = fetch(case, options, over_http=False)
+    http_s, http, got_over_http = fetch(case, options, over_http=True)
+    assert got_directly == got_over_http
+    return direct, http, direct_s, http_s
+
+
+def trace(simulator: Simulator) -> list[tuple[object, ...]]:
+    """Every call for enrollments, with its times to the microsecond."""
+    calls = []
+    for call in simulator.ledger.calls:
+        if call.operation != "token":
+            assert call.finished_s is not None
+            times = (round(call.started_s, 6), round(call.finished_s, 6))
+            asked = (call.learner_ids or (), call.course_ids or (), call.token_generation or -1)
+            answered = (call.status, str(call.fault), str(call.soap_fault), call.whole)
+            calls.append((times, asked, answered, len(call.rows), call.body_bytes))
+    return sorted(calls)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_both_doors_have_the_same_trace(name: str) -> None:
+    direct, http, direct_s, http_s = through_both(name, EXACT[name])
+    assert trace(direct) == trace(http)
+    assert direct_s == pytest.approx(http_s)
+
+
+@pytest.mark.parametrize("name", CLOSE)
+def test_where_chance_falls_otherwise_both_doors_agree_closely(name: str) -> None:
+    direct, http, direct_s, http_s = through_both(name, CLOSE[name])
+    assert len(direct.ledger.calls) == pytest.approx(len(http.ledger.calls), rel=0.05)
+    assert direct_s == pytest.approx(http_s, rel=0.05)
