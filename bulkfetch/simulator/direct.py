@@ -12,6 +12,7 @@ A test holds this door against the real one: the same calls at the same times.
 
 import asyncio
 import math
+from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
 
@@ -34,7 +35,8 @@ from bulkfetch.http.classify import (
 from bulkfetch.http.retry_after import read_retry_after
 from bulkfetch.http.tokens import IssuedToken, Lease, TokenDesk
 from bulkfetch.http.transport import Limits
-from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.region import Region, Selector
 from bulkfetch.redact import Redactor
 from bulkfetch.runtime import Runtime
 from bulkfetch.simulator.ledger import Call
@@ -82,7 +84,8 @@ class DirectExchange:
         desk: Is told that a token serves.
         limits: The client's, of time.
         runtime: The seam; its clock must be the event loop's, too.
-        counters: Where bytes are counted.
+        counters: Where calls and bytes are counted.
+        region: What is wanted, if a call may ask for more.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class DirectExchange:
         limits: Limits,
         runtime: Runtime,
         counters: Counters,
+        region: Region | None = None,
     ) -> None:
         self._simulator = simulator
         self._row_bytes = row_bytes
@@ -101,6 +105,7 @@ class DirectExchange:
         self._limits = limits
         self._runtime = runtime
         self._counters = counters
+        self._selector = Selector(region)
         self._redactor = Redactor()
         self._idle_since: deque[float] = deque()
         self._counts_request_bytes = simulator.profile.limits.max_request_bytes is not None
@@ -108,7 +113,10 @@ class DirectExchange:
     async def ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> Reply[Sequence[int]]:
         """See `bulkfetch.engine.call.Exchange`."""
         is_reused = not fresh and self._takes_idle_connection()
-        now, limits = self._runtime.clock(), self._limits
+        now, limits, counters = self._runtime.clock(), self._limits, self._counters
+        counters.calls += 1
+        counters.in_flight += 1
+        counters.most_in_flight = max(counters.most_in_flight, counters.in_flight)
         try:
             async with (
                 asyncio.timeout_at(math.ceil(now + limits.total_s)),  # aiohttp rounds it up
@@ -118,6 +126,8 @@ class DirectExchange:
         except (CallError, TimeoutError) as error:
             failure = classify_exception(error, self._redactor)
             return Reply(failure.with_traceback(None), is_reused)  # its connection is dropped
+        finally:
+            counters.in_flight -= 1
         if not fresh:
             self._idle_since.append(self._runtime.clock())
         return Reply(result, is_reused)
@@ -133,7 +143,7 @@ class DirectExchange:
     async def _ask(
         self, rectangle: Rectangle, lease: Lease, silence: asyncio.Timeout
     ) -> Fetched[Sequence[int]]:
-        learners, courses = rectangle.learners, rectangle.courses
+        learners, courses = map(rectangle.named, Axis)
         request = Request("GetEnrollments", lease.token, learners, courses)
         size_bytes = 0
         if self._counts_request_bytes:
@@ -175,17 +185,36 @@ class DirectExchange:
         else:
             await self._receive_rows(served, served.body, call, silence)
         await self._desk.serves(lease)
+        return self._keep(call, rectangle)
+
+    def _keep(self, call: Call, rectangle: Rectangle) -> Fetched[Sequence[int]]:
+        """Make the result of an answer, without the rows that are not wanted."""
+        account = self._simulator.account
+        learners, courses = account.learner_ids, account.course_ids
+        learner_of, course_of, rows = account.learner_of, account.course_of, call.rows
+        is_wanted = self._selector.select(rectangle)
+        if is_wanted is not None:
+            rows = array(
+                "I",
+                (i for i in rows if is_wanted(learners[learner_of[i]], courses[course_of[i]])),
+            )
         is_odd = call.fault == "unreadable_value"
         return Fetched(
             rectangle=rectangle,
-            rows=(call.rows,),
-            count=len(call.rows),
-            learner_ids=frozenset(),
-            course_ids=frozenset(),
+            rows=(rows,),
+            count=len(rows),
+            learner_ids=frozenset([learners[number] for number in {learner_of[i] for i in rows}]),
+            course_ids=frozenset([courses[number] for number in {course_of[i] for i in rows}]),
             anomalies=(Anomaly("", "access_date", "2022-13-45"),) if is_odd else (),
             wire_bytes=call.body_bytes,
             body_bytes=call.body_bytes,
+            surplus=len(call.rows) - len(rows),
+            read_ids=self._read_ids,
         )
+
+    def _read_ids(self, rows: Sequence[int]) -> list[str]:
+        account = self._simulator.account
+        return [account.enrollment(index).enrollment_id for index in rows]
 
     async def _receive_text(
         self, served: Served, data: bytes, call: Call, lease: Lease, silence: asyncio.Timeout
