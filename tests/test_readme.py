@@ -101,13 +101,16 @@ def test_the_export_example_runs_as_it_stands(
 
 
 def test_every_option_and_exit_code_that_the_readme_names_exists() -> None:
-    help_text = subprocess.run(
-        [sys.executable, "-m", "bulkfetch", "export", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"COLUMNS": "200", "PATH": "/usr/bin:/bin", "NO_COLOR": "1", "TERM": "dumb"},
-    ).stdout
+    help_text = "".join(
+        subprocess.run(
+            [sys.executable, "-m", "bulkfetch", command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"COLUMNS": "200", "PATH": "/usr/bin:/bin", "NO_COLOR": "1", "TERM": "dumb"},
+        ).stdout
+        for command in ("export", "publish", "diff")
+    )
     section = README.split("## Export an account")[1].split("## Use it as a library")[0]
     options = set(re.findall(r"(--[a-z][a-z-]+)", section))
     assert options

@@ -240,6 +240,43 @@ def publish(
 
 
 @app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="Journal, or file that was published.")],
+    new: Annotated[Path, typer.Argument(help="A later one.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Write all differences (.csv, .jsonl, .parquet; - is CSV on standard output) "
+            "instead of showing the first.",
+        ),
+    ] = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option("--format", help="csv, jsonl or parquet, if the name does not say it."),
+    ] = None,
+    csv_raw: Annotated[
+        bool,
+        typer.Option("--csv-raw", help="CSV was published with --csv-raw; write it so, too."),
+    ] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="How many differences are shown.")
+    ] = 50,
+    quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Say what was added, removed and changed between two exports; exit 0 when it could be told."""
+    from bulkfetch.cli.console import Console  # noqa: PLC0415
+    from bulkfetch.cli.diff import DiffArguments, run_diff  # noqa: PLC0415
+
+    run_diff(
+        DiffArguments(old, new, output, output_format, csv_raw, limit),
+        Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+    )
+
+
+@app.command()
 def simulate(
     learners: Annotated[int, typer.Option("--learners", help="How many learners.")] = 50_000,
     courses: Annotated[int, typer.Option("--courses", help="How many courses.")] = 400,

@@ -19,8 +19,8 @@ from bulkfetch.record import FIELDS, FieldType
 
 # What a spreadsheet may run: the signs, their full-width forms, and control characters that it
 # skips.
-_FORMULA = "^'*[=+\\-@\\t\\r\\n\uff1d\uff0b\uff0d\uff20]"
-_OPTIONS = {
+FORMULA = "^'*[=+\\-@\\t\\r\\n\uff1d\uff0b\uff0d\uff20]"
+FILE_OPTIONS = {
     OutputFormat.CSV: "FORMAT csv, HEADER true, DELIMITER ',', QUOTE '\"', ESCAPE '\"', "
     "NEW_LINE '\\r\\n'",
     OutputFormat.JSONL: "FORMAT json, ARRAY false",
@@ -38,7 +38,9 @@ def copy(
     csv_raw: bool,
 ) -> None:
     """Write rows to a file in their order; `csv_raw` leaves the text cells of CSV as they are."""
-    columns = ", ".join(_expression(output_format, csv_raw=csv_raw))
+    columns = ", ".join(
+        cell(field.name, field.type, output_format, csv_raw=csv_raw) for field in FIELDS
+    )
     quoted = str(path).replace("'", "''")
     with (
         connect(publication.memory_limit_mb, publication.directory) as connection,
@@ -47,23 +49,20 @@ def copy(
         connection.register("rows", pa.RecordBatchReader.from_batches(naive_schema(), rows))
         connection.execute(
             f"COPY (SELECT {columns} FROM rows) TO '{quoted}'"
-            f" ({_OPTIONS[output_format]}, USE_TMP_FILE false)"
+            f" ({FILE_OPTIONS[output_format]}, USE_TMP_FILE false)"
         )
 
 
-def _expression(output_format: OutputFormat, *, csv_raw: bool) -> Iterator[str]:
-    """Yield what is selected for each column."""
-    for field in FIELDS:
-        if field.type is FieldType.TIMESTAMP:
-            if output_format is OutputFormat.PARQUET:
-                yield f"{field.name} AT TIME ZONE 'UTC' AS {field.name}"
-            else:
-                yield f"strftime({field.name}, '%Y-%m-%dT%H:%M:%SZ') AS {field.name}"
-        elif field.type is FieldType.TEXT and output_format is OutputFormat.CSV and not csv_raw:
-            pattern = _FORMULA.replace("'", "''")
-            yield (
-                f"CASE WHEN regexp_matches({field.name}, '{pattern}') "
-                f"THEN '''' || {field.name} ELSE {field.name} END AS {field.name}"
-            )
-        else:
-            yield field.name
+def cell(name: str, kind: FieldType, output_format: OutputFormat, *, csv_raw: bool) -> str:
+    """Return what is selected for a column, in SQL, so that the file holds what it should."""
+    if kind is FieldType.TIMESTAMP:
+        if output_format is OutputFormat.PARQUET:
+            return f"{name} AT TIME ZONE 'UTC' AS {name}"
+        return f"strftime({name}, '%Y-%m-%dT%H:%M:%SZ') AS {name}"
+    if kind is FieldType.TEXT and output_format is OutputFormat.CSV and not csv_raw:
+        pattern = FORMULA.replace("'", "''")
+        return (
+            f"CASE WHEN regexp_matches({name}, '{pattern}') "
+            f"THEN '''' || {name} ELSE {name} END AS {name}"
+        )
+    return name

@@ -76,13 +76,22 @@ class StreamSink:
         temporary.touch(0o600)
         _write(rows, temporary, publication, self.format, csv_raw=self.csv_raw)
         size = temporary.stat().st_size
-        try:
-            with temporary.open("rb") as file:
-                shutil.copyfileobj(file, self.stream, _COPY_BYTES)
-            self.stream.flush()
-        except OSError as error:
-            raise SinkError(f"The output stream cannot be written: {error.strerror}.") from None
+        copy_to_stream(temporary, self.stream)
         return Written(size)
+
+
+def copy_to_stream(path: Path, stream: BinaryIO) -> None:
+    """Pass the bytes of a file on.
+
+    Raises:
+        SinkError: nobody takes them.
+    """
+    try:
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, stream, _COPY_BYTES)
+        stream.flush()
+    except OSError as error:
+        raise SinkError(f"The output stream cannot be written: {error.strerror}.") from None
 
 
 def _write(
