@@ -18,14 +18,15 @@ import anyio
 
 from bulkfetch.dedupe import Deduplicator, keep_packed
 from bulkfetch.engine.call import Caller, HttpExchange, Service
-from bulkfetch.engine.fetch import fetch_regions
+from bulkfetch.engine.fetch import fetch_region
 from bulkfetch.engine.outcome import Counters, FetchReport, Unfetched, count_empty
 from bulkfetch.engine.run import Batch
 from bulkfetch.errors import IncompleteError, UsageError
 from bulkfetch.http.address import check_base_url
 from bulkfetch.inputs import make_region
 from bulkfetch.options import Options
-from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.rectangle import Axis
+from bulkfetch.plan.region import Region, rest_of
 from bulkfetch.record import Enrollment, arrow_schema, import_pyarrow
 from bulkfetch.runtime import Runtime
 from bulkfetch.service import Credentials, open_service
@@ -122,7 +123,7 @@ class Client:
         """
         return self.fetch_region(make_region(learner_ids, course_ids))
 
-    def fetch_region(self, region: Rectangle) -> "Fetch":
+    def fetch_region(self, region: Region) -> "Fetch":
         """Prepare a fetch of a region that has been checked."""
         return Fetch(self, region, self._options, self._runtime)
 
@@ -175,9 +176,7 @@ class Fetch:
         CredentialsError, EndpointError: no call can succeed.
     """
 
-    def __init__(
-        self, client: Client, region: Rectangle, options: Options, runtime: Runtime
-    ) -> None:
+    def __init__(self, client: Client, region: Region, options: Options, runtime: Runtime) -> None:
         self._client = client
         self._region = region
         self._options = options
@@ -309,9 +308,10 @@ class Fetch:
 
         async def run(service: Service) -> Unfetched:
             async with send:
-                exchange = HttpExchange(service, decoder, self._counters)
-                return await fetch_regions(
-                    [self._region],
+                exchange = HttpExchange(service, decoder, self._counters, self._region)
+                return await fetch_region(
+                    self._region,
+                    rest_of(self._region, []),
                     Caller(exchange, service.desk, self._counters),
                     send.send,
                     options=self._options,

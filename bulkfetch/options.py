@@ -7,6 +7,7 @@ from bulkfetch.errors import UsageError
 from bulkfetch.http.address import SOAP_PATH, TOKEN_PATH, check_proxy_url
 from bulkfetch.http.transport import Limits
 from bulkfetch.pace.retry import RetryPolicy
+from bulkfetch.plan.cost import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,8 @@ class Options:
     """How to fetch.
 
     Attributes:
-        batch_size: ids a call, along the learners if they are given, else along the courses.
+        batch_size: ids a call, along the side that calls run along.
+        shape: the way of asking, such as "courses"; chosen by what it costs if not given.
         workers: most calls in flight.
         limits: seconds and bytes of one call.
         retry: attempts and backoff of one batch.
@@ -28,6 +30,7 @@ class Options:
     """
 
     batch_size: int = 100
+    shape: str | None = None
     workers: int = 10
     limits: Limits = field(default_factory=Limits)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -37,6 +40,8 @@ class Options:
     token_path: str = TOKEN_PATH
 
     def __post_init__(self) -> None:
+        if self.shape is not None and self.shape not in set(Shape):
+            raise UsageError(f"shape must be one of {', '.join(Shape)}, not {self.shape!r}.")
         for name, value in (
             ("batch_size", self.batch_size),
             ("workers", self.workers),

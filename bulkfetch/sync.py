@@ -15,7 +15,7 @@ from bulkfetch.engine.outcome import FetchReport
 from bulkfetch.errors import UsageError
 from bulkfetch.inputs import make_region
 from bulkfetch.options import Options
-from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.plan.region import Region
 from bulkfetch.record import Enrollment, arrow_schema, import_pyarrow
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class SyncFetch:
         CredentialsError, EndpointError: no call can succeed.
     """
 
-    def __init__(self, client: Client, region: Rectangle) -> None:
+    def __init__(self, client: Client, region: Region) -> None:
         self._client = client
         self._fetch = client.fetch_region(region)
         self._is_used = False

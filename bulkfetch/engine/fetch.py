@@ -13,14 +13,34 @@ from bulkfetch.engine.guard import Guard
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.run import Batch, Run
 from bulkfetch.options import Options
+from bulkfetch.plan.cost import Bounds, Shape
+from bulkfetch.plan.planner import Planner
 from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.plan.region import Region
 from bulkfetch.runtime import Runtime
 
 RowsT = TypeVar("RowsT")
 
 
-async def fetch_regions(
-    regions: Sequence[Rectangle],
+def make_planner(region: Region, options: Options) -> Planner:
+    """Make the planner of a region.
+
+    Raises:
+        UsageError: the shape is not possible for the region.
+    """
+    limits = options.limits
+    bounds = Bounds(
+        workers=options.workers,
+        batch_size=options.batch_size,
+        answer_bytes=limits.answer_bytes,
+        call_s=min(limits.read_s, limits.total_s),
+    )
+    return Planner(region, bounds, shape=None if options.shape is None else Shape(options.shape))
+
+
+async def fetch_region(
+    region: Region,
+    rectangles: Sequence[Rectangle],
     caller: Caller[RowsT],
     hand_on: Callable[[Batch[RowsT]], Awaitable[None]],
     *,
@@ -30,19 +50,30 @@ async def fetch_regions(
 ) -> Unfetched:
     """Fetch everything in these disjoint rectangles and hand finished batches on.
 
+    Args:
+        region: what is wanted in all.
+        rectangles: what of it is not fetched yet.
+        caller: fetches one rectangle.
+        hand_on: awaited with each finished batch, in no particular order.
+        options: shape, batch size, workers, retries.
+        runtime: the seam.
+        counters: where the numbers go.
+
     Returns:
         What could not be fetched; empty means complete.
 
     Raises:
         FatalError: no call can succeed.
         BulkfetchError: `hand_on` raised it.
+        UsageError: the shape is not possible for the region.
     """
     run = Run(
-        Guard(caller, Caps(regions), counters),
+        Guard(caller, Caps(rectangles), counters),
         hand_on,
         workers=options.workers,
         policy=options.retry,
         runtime=runtime,
         counters=counters,
+        planner=make_planner(region, options),
     )
-    return await run.execute(regions, batch_size=options.batch_size)
+    return await run.execute(rectangles, batch_size=options.batch_size)

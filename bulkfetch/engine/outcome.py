@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from bulkfetch.errors import Anomaly, Conflict, FailedIds
 from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.region import Region
 
 ANOMALIES_KEPT = 1_000
 CONFLICTS_KEPT = 1_000
@@ -105,7 +106,7 @@ class FetchReport:
 
 
 def count_empty(
-    region: Rectangle, seen: Mapping[Axis, AbstractSet[str]], unfetched: Sequence[FailedIds]
+    region: Region, seen: Mapping[Axis, AbstractSet[str]], unfetched: Sequence[FailedIds]
 ) -> dict[Axis, int]:
     """Count the ids asked for that are confirmed to have no enrollment.
 

@@ -41,6 +41,7 @@ from bulkfetch.pace.concurrency import Concurrency
 from bulkfetch.pace.gate import RetryAfterGate
 from bulkfetch.pace.retry import RetryPolicy, retrying
 from bulkfetch.plan.frontier import Frontier, default_cut
+from bulkfetch.plan.planner import Planner
 from bulkfetch.plan.rectangle import CannotSplitError, Rectangle, split
 from bulkfetch.runtime import Runtime
 
@@ -84,6 +85,7 @@ class Run(Generic[RowsT]):
         policy: attempts and backoff of a batch.
         runtime: the seam.
         counters: where the numbers go.
+        planner: decides what batches name, and is told of each that succeeded.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Run(Generic[RowsT]):
         policy: RetryPolicy,
         runtime: Runtime,
         counters: Counters,
+        planner: Planner,
     ) -> None:
         self._caller = caller
         self._hand_on = hand_on
@@ -102,6 +105,7 @@ class Run(Generic[RowsT]):
         self._policy = policy
         self._runtime = runtime
         self._counters = counters
+        self._planner = planner
         self._suspects = Suspects()
         self._suspected: set[Rectangle] = set()
         self._concurrency = Concurrency(workers)
@@ -122,7 +126,8 @@ class Run(Generic[RowsT]):
             FatalError: no call can succeed.
             BulkfetchError: `hand_on` raised it.
         """
-        self._frontier = Frontier(rectangles, batch_size=batch_size)
+        self._frontier = Frontier(batch_size=batch_size)
+        self._planner.begin(rectangles, self._frontier)
         self._places = anyio.CapacityLimiter(self._workers)
         self._changed = anyio.Event()
         try:
@@ -201,7 +206,13 @@ class Run(Generic[RowsT]):
         counters.batches += 1
         counters.rows += fetched.count
         counters.surplus += fetched.surplus
-        counters.pairs_done += rectangle.pairs
+        counters.pairs_done += self._planner.note(
+            rectangle,
+            received=fetched.received,
+            kept=fetched.count,
+            body_bytes=fetched.body_bytes,
+            seconds=fetched.latency_s,
+        )
         self._most_pairs = max(self._most_pairs, rectangle.pairs)
         counters.add_anomalies(fetched.anomalies)
 
@@ -224,7 +235,7 @@ class Run(Generic[RowsT]):
             self._stop(f"not fetched, because the service does not answer. The last error: {error}")
 
     def _halve(self, rectangle: Rectangle, error: CallError) -> bool:
-        """Ask for the halves instead; False for a single pair.
+        """Ask for the halves instead, or name what was not named; False for a single pair.
 
         A request that is too large is halved along its longer side, an answer along the side that
         batches run along, a capped list on its own. Later batches are made smaller only if none of
@@ -234,6 +245,8 @@ class Run(Generic[RowsT]):
         axis = default_cut(rectangle).axis
         is_request = error.status in _REQUEST_TOO_LARGE
         is_proven = is_request
+        if not is_request:
+            self._planner.note_too_large(rectangle)
         if is_request or len(rectangle.named(axis) or ()) == 1:
             axis = rectangle.longer_axis()
         elif isinstance(error, CappedError):
@@ -245,7 +258,7 @@ class Run(Generic[RowsT]):
         try:
             pieces = split(rectangle, axis)
         except CannotSplitError:
-            return False
+            return self._planner.narrow(rectangle)
         self._counters.splits += 1
         if is_proven or rectangle.pairs > self._most_pairs:
             self._frontier.shrink(axis, pieces[0].width(axis))

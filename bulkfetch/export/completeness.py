@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 
 from bulkfetch.engine.outcome import Unfetched
 from bulkfetch.errors import FailedIds
-from bulkfetch.plan.rectangle import Axis, Rectangle, Side, subtract
+from bulkfetch.plan.rectangle import Axis, Rectangle, Side
+from bulkfetch.plan.region import Region, rest_of
 
 NEVER_ASKED = "not fetched: the export ended before it was asked for"
 UNCONFIRMED = "no enrollment came, but not all was fetched, so that it cannot be confirmed as empty"
@@ -40,7 +41,7 @@ class IdCounts:
 
 
 def find_missing(
-    region: Rectangle, finished: Sequence[Rectangle], before: Unfetched, now: Unfetched
+    region: Region, finished: Sequence[Rectangle], before: Unfetched, now: Unfetched
 ) -> Unfetched:
     """Name everything that is missing, by what is known of it last.
 
@@ -61,20 +62,20 @@ def find_missing(
     failed: list[FailedIds] = []
     explained = list(finished)
     for source, is_tried in sources:
-        rest = _Rest(subtract(region, explained))
+        rest = _Rest(rest_of(region, explained))
         for entries, kept in ((source.quarantined, quarantined), (source.failed, failed)):
             tried = [entry for entry in entries if (entry.attempts > 0) is is_tried]
             kept.extend(part for entry in tried for part in rest.keep(entry))
         explained = [*finished, *map(_rectangle, quarantined), *map(_rectangle, failed)]
     failed += [
         FailedIds(rest.learners, rest.courses, NEVER_ASKED, 0)
-        for rest in subtract(region, explained)
+        for rest in rest_of(region, explained)
     ]
     return Unfetched(tuple(quarantined), tuple(failed))
 
 
 def count_ids(
-    region: Rectangle,
+    region: Region,
     missing: Sequence[Rectangle],
     entries: Unfetched,
     seen: Mapping[Axis, AbstractSet[str]],
@@ -178,7 +179,7 @@ def _meet(named: Side, left: AbstractSet[str] | None) -> Side:
     return tuple(unit for unit in named if unit in left)
 
 
-def _named(region: Rectangle, axis: Axis, entries: Iterable[FailedIds]) -> set[str]:
+def _named(region: Region, axis: Axis, entries: Iterable[FailedIds]) -> set[str]:
     """Return the ids of a side that entries name."""
     other = Axis.COURSES if axis is Axis.LEARNERS else Axis.LEARNERS
     named: set[str] = set()

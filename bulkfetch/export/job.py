@@ -18,7 +18,7 @@ import anyio
 import pyarrow as pa
 
 from bulkfetch.engine.call import Caller, HttpExchange
-from bulkfetch.engine.fetch import fetch_regions
+from bulkfetch.engine.fetch import fetch_region
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.run import Batch
 from bulkfetch.errors import IncompleteError, LocalError
@@ -27,7 +27,8 @@ from bulkfetch.export.publish import Published, publish
 from bulkfetch.export.report import Findings, effort_of, make_report, read_findings
 from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.options import Options
-from bulkfetch.plan.rectangle import Axis, Rectangle, subtract
+from bulkfetch.plan.rectangle import Axis
+from bulkfetch.plan.region import Region, rest_of
 from bulkfetch.runtime import Runtime
 from bulkfetch.service import Credentials, open_service
 from bulkfetch.wire.arrow import ArrowDecoder
@@ -54,7 +55,7 @@ class ExportSettings:
 
     base_url: str
     credentials: Credentials
-    region: Rectangle
+    region: Region
     sink: Sink
     journal: Path
     options: Options = Options()  # noqa: RUF009 - frozen
@@ -145,7 +146,7 @@ class ExportJob:
         """Fetch the part of the region that the journal does not hold."""
         settings = self._settings
         finished = await self._offload(journal.finished)
-        missing = subtract(settings.region, finished)
+        missing = rest_of(settings.region, finished)
         self._pairs_before = settings.region.pairs - sum(rest.pairs for rest in missing)
         self._resumed_rows = (await self._offload(journal.totals)).rows
         if not missing:
@@ -159,8 +160,9 @@ class ExportJob:
         async with open_service(
             settings.base_url, settings.credentials, settings.options, self._runtime
         ) as service:
-            exchange = HttpExchange(service, ArrowDecoder(), self._counters)
-            await fetch_regions(
+            exchange = HttpExchange(service, ArrowDecoder(), self._counters, settings.region)
+            await fetch_region(
+                settings.region,
                 missing,
                 Caller(exchange, service.desk, self._counters),
                 commit,

@@ -43,9 +43,10 @@ from bulkfetch.export.journal_records import (
     JournalTotals,
     ListedPage,
     RunRecord,
-    compare_axis,
+    compare_regions,
 )
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
+from bulkfetch.plan.region import PairSet, Region, list_pairs, read_pairs
 
 __all__ = [
     "ChangedInputsError",
@@ -65,7 +66,7 @@ class Journal:
     def __init__(self, file: JournalFile) -> None:
         self._file = file
         self._run: int | None = None
-        self._region: Rectangle | None = None  # once it is known, which commits look up
+        self._region: Region | None = None  # once it is known, which commits look up
 
     @property
     def path(self) -> Path:
@@ -135,9 +136,13 @@ class Journal:
         """
         operation, endpoint = self._file.meta("operation"), self._file.meta("endpoint")
         try:
-            learners, courses = json.loads(self._file.meta("region") or "null")
+            numbers = json.loads(self._file.meta("region") or "null")
             axes = frozenset(map(Axis, json.loads(self._file.meta("discovered") or "null")))
-            lists = self._file.sides([learners, courses])
+            lists = self._file.sides(numbers)
+            if len(numbers) == 1 and operation is not None and endpoint is not None:
+                pairs = read_pairs(lists[numbers[0]] or ())
+                return JournalIdentity(operation, endpoint, pairs, axes)
+            learners, courses = numbers
         except (ValueError, TypeError):
             operation = None
         if operation is None or endpoint is None:
@@ -373,7 +378,7 @@ class Journal:
             for key, value in (
                 ("operation", identity.operation),
                 ("endpoint", identity.endpoint),
-                ("region", json.dumps(self._keep_sides(identity.region))),
+                ("region", json.dumps(self._keep_region(identity.region))),
                 ("discovered", json.dumps(sorted(axis.value for axis in identity.discovered))),
             ):
                 self._file.set_meta(key, value)
@@ -398,7 +403,7 @@ class Journal:
             )
             if before != now
         ]
-        differences += filter(None, (compare_axis(axis, was, identity) for axis in Axis))
+        differences += compare_regions(was, identity)
         if differences:
             raise ChangedInputsError(
                 f"The journal {self.path} belongs to other inputs: {'; '.join(differences)}. "
@@ -416,6 +421,12 @@ class Journal:
                 return None
             self._region = identity.region
         return self._region.side(axis)
+
+    def _keep_region(self, region: Region) -> Sequence[int | None]:
+        """Keep two id lists, or one list of pairs."""
+        if isinstance(region, PairSet):
+            return [self._file.keep_side(list_pairs(region))]
+        return self._keep_sides(region)
 
     def _keep_sides(self, rectangle: Rectangle) -> tuple[int | None, int | None]:
         keep = self._file.keep_side

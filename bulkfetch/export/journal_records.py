@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from bulkfetch.errors import Anomaly, JournalError
 from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.region import Region
 
 
 class ChangedInputsError(JournalError):
@@ -22,7 +23,7 @@ class JournalIdentity:
 
     operation: str
     endpoint: str
-    region: Rectangle
+    region: Region
     discovered: frozenset[Axis] = frozenset()
 
     @property
@@ -123,7 +124,15 @@ class JournalTotals:
     surplus: int
 
 
-def compare_axis(axis: Axis, was: JournalIdentity, now: JournalIdentity) -> str | None:
+def compare_regions(was: JournalIdentity, now: JournalIdentity) -> list[str]:
+    """Say how what is asked for differs between two runs; nothing if it does not."""
+    found = [difference for axis in Axis if (difference := _compare_axis(axis, was, now))]
+    if not found and was.region != now.region and not was.discovered:
+        found = [f"{was.region.pairs:,} pairs were asked for, now {now.region.pairs:,} others are"]
+    return found
+
+
+def _compare_axis(axis: Axis, was: JournalIdentity, now: JournalIdentity) -> str | None:
     """Say how the ids asked for along an axis differ between two runs; None if they do not."""
     name = axis.value
     before, after = was.region.side(axis), now.region.side(axis)

@@ -30,7 +30,8 @@ from bulkfetch.errors import Anomaly, Conflict, FailedIds
 from bulkfetch.export.completeness import IdCounts, count_ids, find_missing
 from bulkfetch.export.journal import Effort, Journal, JournalTotals, ListedPage, RunRecord
 from bulkfetch.export.publish import Published
-from bulkfetch.plan.rectangle import Axis, Rectangle, subtract
+from bulkfetch.plan.rectangle import Axis
+from bulkfetch.plan.region import Region, rest_of
 
 Json = dict[str, object]
 
@@ -47,7 +48,7 @@ class Findings:
         listed: the pages of the account's ids.
     """
 
-    region: Rectangle | None
+    region: Region | None
     unfetched: Unfetched
     unconfirmed: tuple[FailedIds, ...]
     counts: Mapping[Axis, IdCounts | None]
@@ -89,7 +90,7 @@ def read_findings(journal: Journal, counters: Counters) -> Findings:
     counts: dict[Axis, IdCounts | None] = dict.fromkeys(Axis)
     if region is not None:
         finished = journal.finished()
-        missing = subtract(region, finished)
+        missing = rest_of(region, finished)
         if missing:
             quarantined, failed = journal.unfetched()
             before = Unfetched(tuple(quarantined), tuple(failed))

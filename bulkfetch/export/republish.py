@@ -7,7 +7,7 @@ from bulkfetch.errors import FailedIds, IncompleteError
 from bulkfetch.export.journal import Journal
 from bulkfetch.export.publish import Published, publish
 from bulkfetch.export.sinks.sink import Sink
-from bulkfetch.plan.rectangle import subtract
+from bulkfetch.plan.region import rest_of
 
 
 def republish(
@@ -34,7 +34,7 @@ def republish(
     sink.check()
     journal = Journal.open_existing(journal_path)
     try:
-        missing = subtract(journal.identity.region, journal.finished())
+        missing = rest_of(journal.identity.region, journal.finished())
         if missing and not partial:
             raise IncompleteError(
                 (), [FailedIds(rest.learners, rest.courses, "not fetched", 0) for rest in missing]

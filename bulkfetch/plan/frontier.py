@@ -75,6 +75,10 @@ class Frontier:
     def batch_size(self, ids: int) -> None:
         self._batch_size = ids
 
+    def most_named(self, axis: Axis) -> float:
+        """Return the ids of a side that a call may name, as far as is known; infinite if not."""
+        return self._caps[axis]
+
     def cap(self, axis: Axis) -> int:
         """Return how many ids of a side a batch names at most if it runs along the other axis."""
         return int(min(self._other_side_cap, self._caps[axis]))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side, subtract, subtract_from
 
 _SETS_KEPT = 4
+_BETWEEN = "\x1f"
 
 
 class PairSet:
@@ -72,6 +73,27 @@ class PairSet:
 
 
 Region = Rectangle | PairSet
+
+
+def list_pairs(region: PairSet) -> tuple[str, ...]:
+    """List the pairs as text, sorted: a learner, U+001F (which no id holds), a course."""
+    return tuple(
+        sorted(
+            f"{learner}{_BETWEEN}{course}"
+            for rectangle in region.rectangles
+            for learner in rectangle.learners or ()
+            for course in rectangle.courses or ()
+        )
+    )
+
+
+def read_pairs(listed: Iterable[str]) -> PairSet:
+    """Make a pair set of what `list_pairs` listed.
+
+    Raises:
+        ValueError: this is something else.
+    """
+    return make_pair_set((learner, course) for learner, course in map(_parted, listed))
 
 
 def make_pair_set(pairs: Iterable[tuple[str, str]]) -> PairSet:
@@ -173,6 +195,10 @@ class Selector:
             # The side is kept with its set, so that its identity stays its own.
             self._sets[id(side)] = (side, frozenset(side))
         return self._sets[id(side)][1]
+
+
+def _parted(text: str) -> list[str]:
+    return text.split(_BETWEEN)
 
 
 def _count_learners(rectangle: Rectangle) -> int:

@@ -39,6 +39,7 @@ def test_what_was_committed_is_there_after_reopening(
     tmp_path: Path, identity: JournalIdentity, enrollments: Enrollments, finished: Finished
 ) -> None:
     rows = enrollments(50)
+    assert isinstance(identity.region, Rectangle)
     left, right = split(identity.region)
     journal = Journal.open(tmp_path / "j", identity, now=0.0)
     journal.commit(finished(rows[:30], left))
@@ -265,6 +266,7 @@ def _batch(rows: list[Enrollment], identity: JournalIdentity) -> FinishedBatch:
     from bulkfetch.record import arrow_schema  # noqa: PLC0415
 
     batch = pa.RecordBatch.from_pylist([row._asdict() for row in rows], arrow_schema())
+    assert isinstance(identity.region, Rectangle)
     return FinishedBatch(identity.region, [batch], len(rows), 0, 1, 0.0, 0.0, 0, 0, ())
 
 

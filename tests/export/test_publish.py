@@ -21,6 +21,7 @@ from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
 from bulkfetch.export.publish import publish
 from bulkfetch.export.sinks.files import FileSink, StreamSink
 from bulkfetch.export.stopping import PublishingStopped
+from bulkfetch.plan.rectangle import Rectangle
 from bulkfetch.record import FIELD_NAMES, Enrollment
 
 Enrollments = Callable[[int], list[Enrollment]]
@@ -204,6 +205,7 @@ def test_csv_runs_no_formula_and_gives_every_cell_back(
     from bulkfetch.record import arrow_schema  # noqa: PLC0415
 
     batch = pa.RecordBatch.from_pylist([row._asdict() for row in rows], arrow_schema())
+    assert isinstance(identity.region, Rectangle)
     journal.commit(FinishedBatch(identity.region, [batch], len(rows), 0, 1, 0.0, 0.0, 0, 0, ()))
     publish(journal, FileSink(directory / "o.csv", OutputFormat.CSV))
     publish(journal, FileSink(directory / "raw.csv", OutputFormat.CSV, csv_raw=True))

@@ -1,0 +1,324 @@
+"""The plan of a run: chosen by cost, probed where that may pay, revised when calls show otherwise.
+
+The planner gives the frontier its cuts, is told of every call that succeeded, and when another
+shape has become cheaper by a margin it takes back what is whole and cuts that anew. A shape whose
+surplus is only guessed is tried with one ordinary batch first, whose rows are kept, if at its best
+it would be worth it. Every change of mind raises the margin for the next, so that it settles.
+
+Pure: the same calls told in the same order give the same plan.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from bulkfetch.errors import UsageError
+from bulkfetch.plan.beliefs import Beliefs, Ratio
+from bulkfetch.plan.cost import (
+    Bounds,
+    Choice,
+    Estimate,
+    Shape,
+    Sizes,
+    choose,
+    estimate,
+    estimate_cover,
+    legal_shapes,
+)
+from bulkfetch.plan.cutting import cut_pairs, cut_rectangles
+from bulkfetch.plan.frontier import Cut, Frontier, default_cut
+from bulkfetch.plan.pairs import Prices
+from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.region import PairSet, Region, count_wanted, rest_of
+
+DEFAULT_BATCH_SIZE = 100
+_MARGIN = 1.25
+_MARGIN_OF_GUESSES = 2.0
+_LOOK_EVERY = 8  # calls, after the first few
+_WORTH_CALLS = 2  # a change of plan must have so many calls for each worker left to save on
+
+
+class Planner:
+    """Chooses the shape of a region's calls, and revises it. Say `begin` once.
+
+    Args:
+        region: what is wanted.
+        bounds: what calls must keep to.
+        shape: pinned by the caller; None to choose.
+
+    Raises:
+        UsageError: the pinned shape is not possible for the region.
+    """
+
+    def __init__(
+        self, region: Region, bounds: Bounds | None = None, *, shape: Shape | None = None
+    ) -> None:
+        self._region = region
+        self._bounds = bounds or Bounds()
+        self._pinned = shape
+        is_listed = isinstance(region, PairSet)
+        learners, courses = (
+            None if region.side(axis) is None else region.width(axis) for axis in Axis
+        )
+        self._sizes = Sizes(learners, courses, region.pairs if is_listed else None)
+        self.beliefs = Beliefs.guess(learners, courses, region.pairs if is_listed else None)
+        self.revisions = 0
+        self._total = self._left = region.pairs
+        self._frontier: Frontier | None = None
+        self._rest: list[Rectangle]  # as it was cut last
+        self._rest_pairs: int
+        self._cuts: dict[Shape, list[Cut]]
+        self._cut_with: int
+        self._probed: set[Shape] = set()
+        self._notes = 0
+        shapes = legal_shapes(self._sizes)
+        if shape is not None and shape not in shapes:
+            raise UsageError(
+                f"The shape {shape} is not possible for what is asked for: {', '.join(shapes)} are."
+            )
+        self._set_rest(rest_of(region, []))
+        self.choice = self._choose(self.estimates())
+
+    @property
+    def shape(self) -> Shape:
+        """The shape in use."""
+        return self.choice.shape
+
+    @property
+    def batch_size(self) -> int:
+        """Ids of a call along the axis of the shape in use: pinned, or a size to begin with."""
+        if self._bounds.batch_size is not None:
+            return self._bounds.batch_size
+        found = self._estimate(self.shape, self._sizes_left(), self.beliefs)
+        return found.batch_size if self._notes else min(found.batch_size, DEFAULT_BATCH_SIZE)
+
+    def estimates(self) -> list[Estimate]:
+        """Estimate each legal shape for what is left, the usual one first."""
+        sizes = self._sizes_left()
+        return [self._estimate(shape, sizes, self.beliefs) for shape in legal_shapes(sizes)]
+
+    def begin(self, rectangles: Sequence[Rectangle], frontier: Frontier) -> None:
+        """Cut what is to be fetched and give it to the frontier.
+
+        Args:
+            rectangles: disjoint; of the region, what a journal does not hold.
+            frontier: without rectangles.
+        """
+        self._frontier = frontier
+        self._set_rest(rectangles)
+        self._total = self._left = self._rest_pairs
+        if not rectangles:
+            return
+        self.choice = self._choose(self.estimates())
+        self._add(rectangles)
+        self._probe(self.estimates())
+
+    def note(
+        self, rectangle: Rectangle, *, received: int, kept: int, body_bytes: int, seconds: float
+    ) -> int:
+        """Learn from a call that succeeded, and cut what is left anew if that pays.
+
+        Args:
+            rectangle: what was asked for.
+            received: rows answered.
+            kept: those of them that are wanted.
+            body_bytes: of the answer, inflated.
+            seconds: that the call took.
+
+        Returns:
+            How many wanted pairs that were.
+        """
+        wanted = count_wanted(self._region, rectangle)
+        self._left -= wanted
+        beliefs = self.beliefs
+        beliefs.density.add(kept, wanted)
+        beliefs.bytes_per_row.add(body_bytes, received)
+        beliefs.most_rows = max(beliefs.most_rows, received)
+        if rectangle.unsent == {Axis.COURSES}:
+            beliefs.share_of_learner.add(kept, received)
+        elif rectangle.unsent == {Axis.LEARNERS}:
+            beliefs.share_of_course.add(kept, received)
+        elif rectangle.pairs > wanted:
+            beliefs.density_elsewhere.add(received - kept, rectangle.pairs - wanted)
+        ids = sum(len(rectangle.named(axis) or ()) for axis in Axis)
+        beliefs.speed.add(rows=received, ids=ids, seconds=seconds)
+        self._notes += 1
+        if self._notes <= _LOOK_EVERY or not self._notes % _LOOK_EVERY:
+            self._reconsider()
+        return wanted
+
+    def note_too_large(self, rectangle: Rectangle) -> None:
+        """Learn that an answer was too large, or took too long."""
+        rows = count_wanted(self._region, rectangle) * self.beliefs.density.value
+        if Axis.COURSES in rectangle.unsent:
+            rows /= self.beliefs.share_of_learner.value
+        if Axis.LEARNERS in rectangle.unsent:
+            rows /= self.beliefs.share_of_course.value
+        self.beliefs.failed_rows = min(rows, self.beliefs.failed_rows or math.inf)
+
+    def narrow(self, rectangle: Rectangle) -> bool:
+        """Ask for the same along a side that was not named, of a batch that cannot be split.
+
+        Returns:
+            Whether there was such a side.
+        """
+        if not rectangle.unsent or self._frontier is None:
+            return False
+        named = rectangle.leaving_out()
+        axis = default_cut(named).axis
+        if len(rectangle.unsent) == 1:
+            (axis,) = rectangle.unsent
+        self._frontier.add(Cut(named, axis), go_first=True)
+        return True
+
+    def _reconsider(self) -> None:
+        frontier = self._frontier
+        if self._pinned is not None or frontier is None or self._left <= 0:
+            return
+        found = self.estimates()
+        current = next(each for each in found if each.shape is self.shape)
+        if current.calls < _WORTH_CALLS * self._bounds.workers:
+            return
+        margin = _MARGIN ** (self.revisions + 1)
+        is_pinned = self._bounds.batch_size is not None
+        choice = choose(found, current=self.shape, margin=margin, is_pinned=is_pinned)
+        # A cover of listed pairs is made for a batch size.
+        ratio = frontier.batch_size / self._cut_with if isinstance(self._region, PairSet) else 1
+        if choice.shape is not self.shape or not 1 / 2 < ratio < 2:  # noqa: PLR2004
+            self.revisions += choice.shape is not self.shape
+            self.choice = choice
+            self._add(frontier.withdraw())
+        else:
+            self._probe(found)
+
+    def _probe(self, found: Sequence[Estimate]) -> None:
+        """Ask for one batch in a shape whose surplus is a guess, if at its best it would pay."""
+        if self._pinned is not None or isinstance(self._region, PairSet):
+            return
+        current = next(each for each in found if each.shape is self.shape)
+        for each in found:
+            shape = each.shape
+            if len(shape.unsent) != 1 or not each.is_guess or shape in self._probed:
+                continue
+            if shape is self.shape or not self._sizes.names(shape.unsent[0]):
+                continue
+            best = self._estimate(shape, self._sizes_left(), _at_best(self.beliefs))
+            saved = current.seconds - best.seconds
+            if best.seconds * _MARGIN < current.seconds and saved > 2 * best.call_s:
+                self._probed.add(shape)
+                self._add_probe(shape, best)
+                return
+
+    def _add_probe(self, shape: Shape, best: Estimate) -> None:
+        """Take a batch's worth off what is whole, from its middle, and let it go first."""
+        frontier = self._frontier
+        assert frontier is not None
+        withdrawn = frontier.withdraw()
+        cuts = cut_rectangles(withdrawn, shape, batch_size=self.batch_size)
+        if not cuts:
+            return
+        ids = 1 if shape.axis is Axis.COURSES else min(best.batch_size, DEFAULT_BATCH_SIZE)
+        chosen = max((cut.rectangle for cut in cuts), key=lambda each: each.pairs)
+        side = chosen.side(shape.axis) or ()
+        at = max(0, (len(side) - ids) // 2)
+        probe = chosen.replace(shape.axis, side[at : at + ids])
+        rest = [cut.rectangle.leaving_out() for cut in cuts if cut.rectangle is not chosen]
+        left = side[:at] + side[at + ids :]
+        if left:
+            rest.append(chosen.replace(shape.axis, left).leaving_out())
+        self._add(rest)
+        frontier.add(Cut(probe, shape.axis), go_first=True)
+
+    def _add(self, rectangles: Sequence[Rectangle]) -> None:
+        """Cut for the shape in use, and give the cuts to the frontier."""
+        assert self._frontier is not None
+        self._set_rest(rectangles)
+        self._frontier.add(*self._cut(self.shape))
+
+    def _set_rest(self, rectangles: Sequence[Rectangle]) -> None:
+        self._rest = list(rectangles)
+        self._rest_pairs = sum(count_wanted(self._region, each) for each in rectangles)
+        self._cuts = {}
+        self._cut_with = self._ids_a_call(self.shape if self._frontier else Shape.LEARNERS)
+
+    def _cut(self, shape: Shape) -> list[Cut]:
+        """Cut the rest, as it was when it was cut last, for a shape."""
+        region = self._region
+        if shape not in self._cuts:
+            if isinstance(region, PairSet):
+                self._cuts[shape] = self._cover(region, shape)
+            else:
+                size = self._bounds.batch_size or DEFAULT_BATCH_SIZE
+                self._cuts[shape] = cut_rectangles(self._rest, shape, batch_size=size)
+        return self._cuts[shape]
+
+    def _cover(self, region: PairSet, shape: Shape) -> list[Cut]:
+        call_s, row_s, id_s = self.beliefs.speed.coefficients()
+        bounds = self._bounds_now()
+        return cut_pairs(
+            region,
+            self._rest,
+            shape,
+            batch_size=self._ids_a_call(shape),
+            most_others=int(min(bounds.other_side_cap, bounds.caps[shape.axis.other])),
+            prices=Prices(self.beliefs.density_elsewhere.value * row_s / call_s, id_s / call_s),
+        )
+
+    def _ids_a_call(self, shape: Shape) -> int:
+        """Return for how many ids a call listed pairs are put together."""
+        if self._bounds.batch_size is not None:
+            return self._bounds.batch_size
+        if self._frontier is not None:
+            return self._frontier.batch_size
+        around = Ratio(self.beliefs.density_elsewhere.value, 1.0)
+        sizes = dataclasses.replace(self._sizes, listed=None)
+        beliefs = dataclasses.replace(self.beliefs, density=around)
+        return estimate(shape, sizes, beliefs, self._bounds).batch_size
+
+    def _choose(self, found: Sequence[Estimate]) -> Choice:
+        if self._pinned is not None:
+            return Choice(self._pinned, "pinned")
+        is_pinned = self._bounds.batch_size is not None
+        return choose(found, margin=_MARGIN_OF_GUESSES, is_pinned=is_pinned)
+
+    def _estimate(self, shape: Shape, sizes: Sizes, beliefs: Beliefs) -> Estimate:
+        region, bounds = self._region, self._bounds_now()
+        if not isinstance(region, PairSet) or shape.unsent:
+            return estimate(shape, sizes, beliefs, bounds)
+        return estimate_cover(
+            shape,
+            [cut.rectangle for cut in self._cut(shape)],
+            sizes,
+            beliefs,
+            bounds,
+            batch_size=self._ids_a_call(shape),
+            listed=max(1, self._rest_pairs),
+        )
+
+    def _bounds_now(self) -> Bounds:
+        """What calls must keep to, with what the service has shown since."""
+        if self._frontier is None:
+            return self._bounds
+        caps = {axis: self._frontier.most_named(axis) for axis in Axis}
+        return dataclasses.replace(self._bounds, caps=caps)
+
+    def _sizes_left(self) -> Sizes:
+        """The sizes of what is left: the side that batches run along is shorter by what is done."""
+        sizes = self._sizes
+        share = max(self._left, 0) / self._total if self._total else 0.0
+        axis = self.choice.shape.axis if self._frontier is not None else Axis.LEARNERS
+        if not sizes.names(axis):
+            axis = axis.other
+        learners, courses = sizes.learners, sizes.courses
+        if axis is Axis.LEARNERS and learners is not None:
+            learners = max(1.0, learners * share)
+        elif axis is Axis.COURSES and courses is not None:
+            courses = max(1.0, courses * share)
+        listed = None if sizes.listed is None else max(1.0, sizes.listed * share)
+        return Sizes(learners, courses, listed)
+
+
+def _at_best(beliefs: Beliefs) -> Beliefs:
+    """Believe that nothing is surplus."""
+    sure = Ratio(1.0, 1.0)
+    return dataclasses.replace(beliefs, share_of_learner=sure, share_of_course=sure)
