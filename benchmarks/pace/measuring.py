@@ -14,7 +14,7 @@ from virtual_time import DAY_S, run_virtually
 
 from bulkfetch.client import Client
 from bulkfetch.engine.call import Caller
-from bulkfetch.engine.fetch import fetch_regions
+from bulkfetch.engine.fetch import fetch_region
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.run import Batch
 from bulkfetch.errors import BulkfetchError
@@ -107,6 +107,7 @@ async def _fetch_directly(
     simulator: Simulator, case: Case, options: Options, runtime: Runtime, handed_on: bytearray
 ) -> None:
     counters = Counters()
+    region = case.region()
     desk = TokenDesk(DirectTokens(simulator), clock=runtime.clock, learn_secret=lambda _: None)
     exchange = DirectExchange(
         simulator,
@@ -115,6 +116,7 @@ async def _fetch_directly(
         limits=options.limits,
         runtime=runtime,
         counters=counters,
+        region=region,
     )
 
     async def note(batch: Batch[Sequence[int]]) -> None:
@@ -122,8 +124,9 @@ async def _fetch_directly(
             for index in rows:
                 handed_on[index] = 1
 
-    await fetch_regions(
-        [case.region()],
+    await fetch_region(
+        region,
+        [region],
         Caller(exchange, desk, counters),
         note,
         options=options,

@@ -34,6 +34,8 @@ from bulkfetch.plan.region import PairSet, Region, count_wanted, rest_of
 DEFAULT_BATCH_SIZE = 100
 _MARGIN = 1.25
 _MARGIN_OF_GUESSES = 2.0
+_PROBE_WORTH_S = 5.0  # less is not worth a call that may answer far too much
+_PROBE_RISK = 0.3
 _LOOK_EVERY = 8  # calls, after the first few
 _WORTH_CALLS = 2  # a change of plan must have so many calls for each worker left to save on
 
@@ -204,7 +206,11 @@ class Planner:
                 continue
             best = self._estimate(shape, self._sizes_left(), _at_best(self.beliefs))
             saved = current.seconds - best.seconds
-            if best.seconds * _MARGIN < current.seconds and saved > 2 * best.call_s:
+            if (
+                best.seconds * _MARGIN < current.seconds
+                and saved > max(_PROBE_WORTH_S, 2 * best.call_s)
+                and best.risk < _PROBE_RISK
+            ):
                 self._probed.add(shape)
                 self._add_probe(shape, best)
                 return

@@ -15,6 +15,7 @@ import math
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from bulkfetch.engine.call import Fetched, Reply
 from bulkfetch.engine.outcome import Counters
@@ -130,7 +131,8 @@ class DirectExchange:
             counters.in_flight -= 1
         if not fresh:
             self._idle_since.append(self._runtime.clock())
-        return Reply(result, is_reused)
+        latency_s = self._runtime.clock() - now
+        return Reply(replace(result, latency_s=latency_s), is_reused)
 
     def _takes_idle_connection(self) -> bool:
         """Take the connection that has been idle for longest, as aiohttp does."""
