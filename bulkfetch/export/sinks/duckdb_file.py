@@ -38,7 +38,9 @@ def write_duckdb(rows: Iterator[pa.RecordBatch], path: Path, publication: Public
         database = private / "database"
         quoted = str(database).replace("'", "''")
         with (
-            connect(publication.memory_limit_mb, publication.directory) as connection,
+            # Half of it is full after a million rows already, so that the peak is the same for
+            # any number (measured: 361 MB for 1 M rows, 366 MB for 3 M; 376 and 430 with all).
+            connect(publication.memory_limit_mb // 2, publication.directory) as connection,
             publication.stopping.interrupting(connection.interrupt),
         ):
             connection.register("rows", pa.RecordBatchReader.from_batches(naive_schema(), rows))
