@@ -197,6 +197,8 @@ class HttpExchange(Generic[RowsT]):
                     counters.wire_bytes += answer.wire_bytes
                     counters.body_bytes += answer.body_bytes
         except CallError as error:
+            if isinstance(error, ContentError):
+                await service.desk.serves(lease)  # who rejects an id has accepted the token
             return Reply(error.with_traceback(None), is_reused)
         finally:
             counters.in_flight -= 1

@@ -23,6 +23,7 @@ from bulkfetch.errors import (
     Anomaly,
     CallError,
     ConnectionFailedError,
+    ContentError,
     ForeignRowsError,
     MalformedAnswerError,
     TokenRejectedError,
@@ -126,6 +127,8 @@ class DirectExchange:
                 result = await self._ask(rectangle, lease, silence)
         except (CallError, TimeoutError) as error:
             failure = classify_exception(error, self._redactor)
+            if isinstance(failure, ContentError):
+                await self._desk.serves(lease)
             return Reply(failure.with_traceback(None), is_reused)  # its connection is dropped
         finally:
             counters.in_flight -= 1
