@@ -363,7 +363,27 @@ class Journal:
 
     def report(self) -> dict[str, Any] | None:
         """Return the report of the latest run that came to an end."""
-        text = self._file.meta("report")
+        found: dict[str, Any] | None = self.recall("report")
+        return found
+
+    def remember(self, key: str, value: object) -> None:
+        """Keep a value, ready for JSON, instead of the one before.
+
+        `timeline` is how the runs went over time, `pace` what they learned of the service.
+
+        Raises:
+            SinkError: the disk is full or fails.
+        """
+        with self._file.transaction():
+            self._file.set_meta(key, json.dumps(value))
+
+    def recall(self, key: str) -> Any:
+        """Return what was remembered under a key; None if nothing was.
+
+        Raises:
+            DamagedJournalError: it cannot be read.
+        """
+        text = self._file.meta(key)
         try:
             return None if text is None else json.loads(text)
         except ValueError:
