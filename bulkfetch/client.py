@@ -8,15 +8,15 @@ generators of other designs leak when they are not exhausted.
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import aiohttp
 import anyio
 
-from bulkfetch.dedupe import Deduplicator, keep_packed
+from bulkfetch.dedupe import Deduplicator
 from bulkfetch.engine.call import Caller, HttpExchange, Service
 from bulkfetch.engine.fetch import fetch_region
 from bulkfetch.engine.outcome import Counters, FetchReport, Unfetched, count_empty
@@ -30,7 +30,8 @@ from bulkfetch.plan.region import Region, rest_of
 from bulkfetch.record import Enrollment, arrow_schema, import_pyarrow
 from bulkfetch.runtime import Runtime
 from bulkfetch.service import Credentials, open_service
-from bulkfetch.wire.decode import Decoder, ObjectDecoder
+from bulkfetch.wire.decode import Decoder
+from bulkfetch.wire.keep import KeepingArrow, KeepingObjects, Kept
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -199,24 +200,15 @@ class Fetch:
             UsageError: pyarrow is not installed.
         """
         pa = import_pyarrow()
-        from bulkfetch.wire.arrow import (  # noqa: PLC0415 - only with pyarrow
-            ArrowDecoder,
-            pack_batch,
-            unpack_rows,
-        )
-
-        async with contextlib.aclosing(self._fetch(ArrowDecoder())) as documents:
-            async for document in documents:
-                for batch in document:
-                    ids = batch.column(0).to_pylist()
-                    dropped = self._dedupe.admit(
-                        ids, functools.partial(unpack_rows, pack_batch(batch))
-                    )
-                    if dropped:
-                        gone = set(dropped)
-                        batch = batch.filter(  # noqa: PLW2901
-                            pa.array([position not in gone for position in range(len(ids))])
-                        )
+        async with contextlib.aclosing(self._admitted(KeepingArrow())) as documents:
+            async for kept, gone in documents:
+                start = 0
+                for batch in kept.take():
+                    end = start + batch.num_rows
+                    if gone:
+                        wanted = [position not in gone for position in range(start, end)]
+                        batch = batch.filter(pa.array(wanted, pa.bool_()))  # noqa: PLW2901
+                    start = end
                     if batch.num_rows:
                         yield batch
 
@@ -232,16 +224,28 @@ class Fetch:
 
     async def lists(self) -> AsyncGenerator[list[Enrollment], None]:
         """Iterate over the records in lists as they come, for fewer steps than one a record."""
-        async with contextlib.aclosing(self._fetch(ObjectDecoder())) as documents:
-            async for rows in documents:
-                dropped = self._dedupe.admit([row.enrollment_id for row in rows], keep_packed(rows))
-                if dropped:
-                    gone = set(dropped)
-                    rows = [  # noqa: PLW2901
-                        row for position, row in enumerate(rows) if position not in gone
-                    ]
+        async with contextlib.aclosing(self._admitted(KeepingObjects())) as documents:
+            async for kept, gone in documents:
+                rows = kept.take()
+                if gone:
+                    rows = [row for position, row in enumerate(rows) if position not in gone]
                 if rows:
                     yield rows
+
+    async def _admitted(
+        self, decoder: Decoder[Kept[RowsT]]
+    ) -> AsyncGenerator[tuple[Kept[RowsT], AbstractSet[int]], None]:
+        """Yield each document's rows, with the positions of those that came before."""
+        dedupe = self._dedupe
+        async with contextlib.aclosing(self._fetch(decoder)) as documents:
+            async for kept in documents:
+                gone: AbstractSet[int] = frozenset()
+                hits = dedupe.note(kept.ids, kept.recall)
+                if hits:
+                    gone = frozenset(
+                        await self._runtime.offload(dedupe.settle, kept.ids, kept.recall, hits)
+                    )
+                yield kept, gone
 
     @property
     def report(self) -> FetchReport:

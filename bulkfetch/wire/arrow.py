@@ -7,20 +7,40 @@ objects: both forms hold the same values by construction.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from bulkfetch.errors import Anomaly
 from bulkfetch.record import FIELD_NAMES, FIELDS, FieldType, arrow_schema
-from bulkfetch.wire.decode import Decoded, UnprovenError, anomalies_of
+from bulkfetch.wire.decode import Decoded, UnprovenError, ValueTable, anomalies_of, find_anomalies
 from bulkfetch.wire.dialect import Columns
 from bulkfetch.wire.flatten import Flat, Row
-from bulkfetch.wire.values import READERS
+from bulkfetch.wire.values import READERS, read_bool, read_date, read_int8, read_timestamp
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BOM = b"\xef\xbb\xbf"
 _ENROLLMENT_ID, _COURSE_ID, _LEARNER_ID = range(3)
+
+
+class _Number(NamedTuple):
+    """A type whose values are numbers in Arrow: how they are stored, and read from text."""
+
+    storage: pa.DataType
+    read: Callable[[str], int]
+
+
+# Numbers, because making dates and times of Python's into Arrow's takes as long as all the rest.
+_NUMBERS = {
+    FieldType.DATE: _Number(pa.int32(), lambda text: (read_date(text) - _EPOCH.date()).days),
+    FieldType.BOOL: _Number(pa.bool_(), read_bool),
+    FieldType.INT8: _Number(pa.int8(), read_int8),
+    FieldType.TIMESTAMP: _Number(
+        pa.int64(), lambda text: (read_timestamp(text) - _EPOCH) // timedelta(seconds=1)
+    ),
+}
 
 
 class ArrowDecoder:
@@ -66,19 +86,32 @@ class ArrowDecoder:
 
     def from_columns(self, columns: Columns) -> Decoded[list[pa.RecordBatch]]:
         """See `Decoder.from_columns`."""
-        arrays = [
-            pa.array(column, pa.string() if field.type is FieldType.TEXT else self._dictionary)
-            for field, column in zip(FIELDS, columns.columns, strict=True)
-        ]
-        return self._decode(arrays, columns.count)
+        anomalies: list[Anomaly] = []
+        arrays = []
+        for position, (field, wanted) in enumerate(zip(FIELDS, self._schema, strict=True)):
+            column = columns.columns[position]
+            number = _NUMBERS.get(field.type)
+            if number is None:
+                arrays.append(pa.array(column, wanted.type))
+                continue
+            table = ValueTable(number.read)
+            values = list(map(table.__getitem__, column))
+            arrays.append(pa.array(values, number.storage).view(wanted.type))
+            if table.unreadable:
+                anomalies += find_anomalies(columns.columns, position, table.unreadable)
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        return Decoded(
+            rows=[batch] if columns.count else [],
+            count=columns.count,
+            learner_ids=cast("frozenset[str]", frozenset(columns.columns[_LEARNER_ID])),
+            course_ids=cast("frozenset[str]", frozenset(columns.columns[_COURSE_ID])),
+            anomalies=tuple(anomalies),
+        )
 
     def from_rows(self, rows: Sequence[Row]) -> Decoded[list[pa.RecordBatch]]:
         """See `Decoder.from_rows`."""
-        columns = []
-        for position, field in enumerate(FIELDS):
-            array = pa.array([row[position] or None for row in rows], pa.string())
-            columns.append(array if field.type is FieldType.TEXT else array.dictionary_encode())
-        return self._decode(columns, len(rows))
+        columns = [[row[position] or None for row in rows] for position in range(len(FIELDS))]
+        return self.from_columns(Columns(tuple(columns), len(rows)))
 
     def keep(
         self, decoded: Decoded[list[pa.RecordBatch]], is_wanted: Callable[[str, str], bool]
@@ -144,13 +177,22 @@ class ArrowDecoder:
 def pack_batch(batch: pa.RecordBatch) -> bytes:
     """Serialize a record batch compactly, with its schema."""
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     return bytes(sink.getvalue())
 
 
+def unpack_batches(packed: bytes) -> list[pa.RecordBatch]:
+    """Return what was packed."""
+    return list(pa.ipc.open_stream(packed))
+
+
 def unpack_rows(packed: bytes) -> list[tuple[Any, ...]]:
     """Return the rows of a packed batch as tuples in the order of the record's fields."""
-    table = pa.ipc.open_stream(packed).read_all()
-    return [tuple(row.values()) for row in table.to_pylist()]
+    return rows_of(unpack_batches(packed))
+
+
+def rows_of(batches: Sequence[pa.RecordBatch]) -> list[tuple[Any, ...]]:
+    """Return the rows of batches as tuples in the order of the record's fields."""
+    return [tuple(row.values()) for batch in batches for row in batch.to_pylist()]

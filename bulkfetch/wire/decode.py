@@ -138,7 +138,7 @@ class ObjectDecoder:
             if field.type is FieldType.TEXT:
                 typed.append([text or None for text in texts])
                 continue
-            table = _Table(READERS[field.type])
+            table = ValueTable(READERS[field.type])
             typed.append(list(map(table.__getitem__, texts)))
             if table.unreadable:
                 anomalies += find_anomalies(columns, position, table.unreadable)
@@ -171,7 +171,7 @@ def anomalies_of(
     return tuple(anomaly for anomaly in anomalies if anomaly.enrollment_id in ids)
 
 
-class _Table(dict[str | None, object]):
+class ValueTable(dict[str | None, object]):
     """Values already read, by their text; reads what is missing."""
 
     def __init__(self, read: Callable[[str], object]) -> None:

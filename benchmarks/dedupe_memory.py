@@ -1,0 +1,92 @@
+"""What it costs to know each enrollment again: bytes an id and CPU an id in the library path.
+
+Rows go through the two decoders and are admitted as a fetch admits them, without a service, and
+nothing else is kept. Bytes are resident memory, before against after.
+"""
+
+import argparse
+import gc
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bodies import DIALECTS, make_bodies
+from harness import machine, make_parser, print_table, write_json
+
+_STEP = 100_000
+
+
+def rss_bytes() -> int:
+    """Return the resident memory of this process (Linux)."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no VmRSS")
+
+
+def admit(path: str, ids: int) -> dict[str, float]:
+    """Admit so many ids and return what they cost."""
+    from bulkfetch.dedupe import Deduplicator  # noqa: PLC0415 - the measured process alone
+    from bulkfetch.wire.decode import Decoded, decode_document  # noqa: PLC0415
+    from bulkfetch.wire.flatten import Flattener  # noqa: PLC0415
+    from bulkfetch.wire.keep import KeepingArrow, KeepingObjects  # noqa: PLC0415
+
+    decoder: Any = KeepingObjects() if path == "objects" else KeepingArrow()
+    flattener, dedupe = Flattener(), Deduplicator()
+    used_s, admitted, before = 0.0, 0, 0
+    for step in range(-1, ids // _STEP):
+        for _, body in make_bodies(
+            dialect=DIALECTS["plain"],
+            learners=_STEP // 10,
+            records_of=lambda _: 10,
+            batch=100,
+            seed=step,
+        ):
+            decoded = decode_document(body, flattener, decoder)
+            assert isinstance(decoded, Decoded)
+            started = time.thread_time()
+            assert not dedupe.note(decoded.rows.ids, decoded.rows.recall)
+            used_s += time.thread_time() - started
+            admitted += decoded.count
+        if step < 0:  # a warm process, and a new index
+            dedupe, used_s, admitted = Deduplicator(), 0.0, 0
+            gc.collect()
+            before = rss_bytes()
+    gc.collect()
+    return {
+        "bytes_per_id": (rss_bytes() - before) / admitted,
+        "cpu_us_per_id": used_s / admitted * 1e6,
+    }
+
+
+def main() -> None:
+    """Run each path and size in a process of its own."""
+    parser = make_parser(__doc__, rounds=1)
+    parser.add_argument("--ids", type=int, nargs="+", default=[1_000_000, 5_000_000])
+    parser.add_argument("--path", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.path:
+        print(json.dumps(admit(options.path, options.ids[0])))
+        return
+    print(machine(), end="\n\n")
+    found = {}
+    for ids in options.ids:
+        for path in ("objects", "arrow"):
+            command = [sys.executable, __file__, f"--path={path}", f"--ids={ids}"]
+            result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            found[f"{path} {ids}"] = json.loads(result.stdout)
+    print_table(
+        ["path, ids", "bytes/id", "CPU µs/id to note it"],
+        [
+            (name, f"{figures['bytes_per_id']:.0f}", f"{figures['cpu_us_per_id']:.2f}")
+            for name, figures in found.items()
+        ],
+    )
+    write_json(options.json, "dedupe_memory", found)
+
+
+if __name__ == "__main__":
+    main()

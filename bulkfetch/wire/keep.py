@@ -1,0 +1,187 @@
+"""Decode rows together with what gives them again later, in little memory.
+
+The library hands rows on and keeps nothing, yet must show both rows of a conflict. So the text of
+each document is packed in the thread that decodes it. Arrow's own compressed form does for both:
+where many rows wait for their answer to close, only the packed form waits.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from bulkfetch.record import Enrollment
+from bulkfetch.wire.decode import Decoded, Decoder, ObjectDecoder
+from bulkfetch.wire.dialect import Columns
+from bulkfetch.wire.flatten import Flat, Row
+from bulkfetch.wire.pack import SMALL_ROWS, keep_packed, pack_columns, unpack_columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RowsT = TypeVar("RowsT")
+
+_WAITING_BYTES = 32 * 1024 * 1024
+
+
+class Kept(Generic[RowsT]):
+    """The rows of one document.
+
+    Attributes:
+        ids: their enrollment ids.
+        recall: gives them as tuples in the order of the record's fields, as often as asked.
+    """
+
+    __slots__ = ("_room", "_take", "ids", "recall")
+
+    def __init__(
+        self,
+        ids: list[str],
+        take: Callable[[], RowsT],
+        recall: Callable[[], Sequence[tuple[Any, ...]]],
+        room: object = None,
+    ) -> None:
+        self.ids = ids
+        self.recall = recall
+        self._take = take
+        self._room = room
+
+    def take(self) -> RowsT:
+        """Return the rows, to be handed on."""
+        return self._take()
+
+
+class _KeepingDecoder(Generic[RowsT]):
+    """Decodes as another decoder does, and keeps."""
+
+    def __init__(self, decoder: Decoder[RowsT]) -> None:
+        self._decoder = decoder
+
+    def from_columns(self, columns: Columns) -> Decoded[Kept[RowsT]]:
+        """See `Decoder.from_columns`."""
+        return self._kept(self._decoder.from_columns(columns), columns)
+
+    def from_flat(self, flat: Flat) -> Decoded[Kept[RowsT]]:
+        """See `Decoder.from_flat`."""
+        return self._kept(self._decoder.from_flat(flat), None)
+
+    def from_rows(self, rows: Sequence[Row]) -> Decoded[Kept[RowsT]]:
+        """See `Decoder.from_rows`."""
+        return self._kept(self._decoder.from_rows(rows), None)
+
+    def keep(
+        self, decoded: Decoded[Kept[RowsT]], is_wanted: Callable[[str, str], bool]
+    ) -> Decoded[Kept[RowsT]]:
+        """See `Decoder.keep`."""
+        whole = Decoded(
+            rows=decoded.rows.take(),
+            count=decoded.count,
+            learner_ids=decoded.learner_ids,
+            course_ids=decoded.course_ids,
+            anomalies=decoded.anomalies,
+        )
+        kept = self._decoder.keep(whole, is_wanted)
+        return decoded if kept.count == decoded.count else self._kept(kept, None)
+
+    def enrollment_ids(self, rows: Kept[RowsT]) -> list[str]:
+        """See `Decoder.enrollment_ids`."""
+        return rows.ids
+
+    def _kept(self, decoded: Decoded[RowsT], columns: Columns | None) -> Decoded[Kept[RowsT]]:
+        rows = self._keep(decoded.rows, decoded.count, columns)
+        return Decoded(
+            rows, decoded.count, decoded.learner_ids, decoded.course_ids, decoded.anomalies
+        )
+
+    def _keep(self, rows: RowsT, count: int, columns: Columns | None) -> Kept[RowsT]:
+        raise NotImplementedError
+
+
+def _itself(rows: RowsT) -> RowsT:
+    return rows
+
+
+class KeepingObjects(_KeepingDecoder[list[Enrollment]]):
+    """Decodes to lists of `Enrollment`."""
+
+    def __init__(self) -> None:
+        super().__init__(ObjectDecoder())
+
+    def _keep(
+        self, rows: list[Enrollment], count: int, columns: Columns | None
+    ) -> Kept[list[Enrollment]]:
+        recall: Callable[[], Sequence[tuple[Any, ...]]]
+        if count < SMALL_ROWS:
+            recall = partial(_itself, rows)
+        elif columns is None:
+            recall = keep_packed(rows)
+        else:
+            recall = partial(_recall_objects, pack_columns(columns))
+        return Kept([row[0] for row in rows], partial(_itself, rows), recall)
+
+
+def _recall_objects(packed: bytes) -> Sequence[tuple[Any, ...]]:
+    return ObjectDecoder().from_columns(unpack_columns(packed)).rows
+
+
+class _Room:
+    """Bytes that may be held; what is taken is given back when its holder is gone."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.RLock()  # a holder can go at any moment
+
+    def take(self, size: int) -> "_Taken | None":
+        """Take room; None if there is not so much."""
+        with self._lock:
+            if self._left < size:
+                return None
+            self._left -= size
+        return _Taken(self, size)
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._left += size
+
+
+class _Taken:
+    """Room that is taken for as long as this lives."""
+
+    __slots__ = ("_room", "_size")
+
+    def __init__(self, room: _Room, size: int) -> None:
+        self._room = room
+        self._size = size
+
+    def __del__(self) -> None:
+        self._room.give_back(self._size)
+
+
+class KeepingArrow(_KeepingDecoder[list["pa.RecordBatch"]]):
+    """Decodes to lists of record batches. Needs pyarrow.
+
+    Args:
+        waiting_bytes: how much may wait as it is; what is beyond waits packed.
+    """
+
+    def __init__(self, *, waiting_bytes: int = _WAITING_BYTES) -> None:
+        from bulkfetch.wire import arrow  # noqa: PLC0415 - only with pyarrow
+
+        super().__init__(arrow.ArrowDecoder())
+        self._arrow = arrow
+        self._room = _Room(waiting_bytes)
+
+    def _keep(
+        self, rows: list["pa.RecordBatch"], count: int, columns: Columns | None
+    ) -> Kept[list["pa.RecordBatch"]]:
+        del columns
+        ids = self._decoder.enrollment_ids(rows)
+        if count < SMALL_ROWS:
+            return Kept(ids, partial(_itself, rows), partial(self._arrow.rows_of, rows))
+        (batch,) = rows
+        packed = self._arrow.pack_batch(batch)
+        recall = partial(self._arrow.unpack_rows, packed)
+        taken = self._room.take(batch.nbytes)
+        if taken is None:
+            return Kept(ids, partial(self._arrow.unpack_batches, packed), recall)
+        return Kept(ids, partial(_itself, rows), recall, taken)

@@ -1,0 +1,44 @@
+"""The index of hashes is a dictionary of first numbers, in few bytes."""
+
+import time
+import tracemalloc
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkfetch.seen import HashIndex
+
+hashes = st.integers(-(2**63), 2**63 - 1)
+# Many that fall into one table, and into one slot of it.
+crowded = st.integers(0, 400).map(lambda i: (i * 17 << 8) | 3)
+
+
+@given(st.lists(st.lists(hashes | crowded, max_size=60), max_size=20))
+def test_it_is_a_dictionary_of_first_numbers(batches: list[list[int]]) -> None:
+    index = HashIndex()
+    first: dict[int, int] = {}
+    for number, batch in enumerate(batches):
+        expected = []
+        for position, hashed in enumerate(batch):
+            kept = first.setdefault(hashed & (1 << 48) - 1, number)
+            if kept != number or batch.index(hashed) < position:
+                expected.append((position, kept))
+        found = index.note(batch, number)
+        assert [each for each in found if each in expected] == expected
+        assert len(found) == len(expected)
+
+
+def test_entries_take_20_bytes_each_and_the_tables_grow_in_small_steps() -> None:
+    index = HashIndex()
+    slowest = 0.0
+    tracemalloc.start()
+    for number in range(200):
+        batch = [hash(f"{number} {i}") for i in range(1_000)]
+        started = time.thread_time()
+        assert index.note(batch, number) == []
+        slowest = max(slowest, time.thread_time() - started)
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert size < 200_000 * 21 + 100_000
+    assert slowest < 0.05
+    assert len(index.note([hash(f"7 {i}") for i in range(1_000)], 999)) == 1_000

@@ -1,0 +1,94 @@
+"""Rows come with what gives them again, whichever way they were read, in little memory."""
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkfetch.record import FIELDS
+from bulkfetch.wire.arrow import rows_of
+from bulkfetch.wire.decode import Decoded, decode_document
+from bulkfetch.wire.dialect import Columns
+from bulkfetch.wire.flatten import Flattener
+from bulkfetch.wire.keep import KeepingArrow, KeepingObjects, Kept
+from bulkfetch.wire.pack import pack_columns, unpack_columns
+
+uuids = st.uuids().map(str)
+texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=5)
+cells = st.none() | st.sampled_from(["0", "2022-07-14", "x"]) | texts | uuids
+
+
+@st.composite
+def columns(draw: st.DrawFn) -> Columns:
+    count = draw(st.integers(1, 12))
+    kinds = st.sampled_from([texts, uuids, cells, st.none(), st.just("1")])
+    found = [draw(st.lists(draw(kinds), min_size=count, max_size=count)) for _ in FIELDS]
+    return Columns(tuple(found), count)
+
+
+@given(columns())
+def test_packed_columns_come_back(given_columns: Columns) -> None:
+    back = unpack_columns(pack_columns(given_columns))
+    assert back.count == given_columns.count
+    assert [list(column) for column in back.columns] == list(given_columns.columns)
+
+
+def test_many_distinct_texts_come_back() -> None:
+    many = [f"text {i % 700}" for i in range(2_000)]
+    some: list[str | None] = [None if i % 3 else f"{i % 300}" for i in range(2_000)]
+    given_columns = Columns((many, some, *[[None] * 2_000] * 9), 2_000)
+    back = unpack_columns(pack_columns(given_columns))
+    assert [list(column) for column in back.columns] == list(given_columns.columns)
+
+
+def decode(document: bytes, decoder: Any, *, scans: bool) -> Decoded[Kept[Any]]:
+    decoded = decode_document(document, Flattener(walked_bytes=0, scans=scans), decoder)
+    assert isinstance(decoded, Decoded)
+    return decoded
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 300])
+@pytest.mark.parametrize("scans", [True, False], ids=["scanned", "printed"])
+@pytest.mark.parametrize("waiting_bytes", [0, 10**9], ids=["waits packed", "waits as it is"])
+def test_rows_are_recalled(
+    answer: Callable[..., bytes], count: int, waiting_bytes: int, *, scans: bool
+) -> None:
+    objects = decode(answer(count), KeepingObjects(), scans=scans)
+    arrow = decode(answer(count), KeepingArrow(waiting_bytes=waiting_bytes), scans=scans)
+    expected = [tuple(row) for row in objects.rows.take()]
+    assert len(expected) == count
+    for decoded in (objects, arrow):
+        assert decoded.rows.ids == [row[0] for row in expected]
+        for _ in range(2):
+            assert [tuple(row) for row in decoded.rows.recall()] == expected
+    assert rows_of(arrow.rows.take()) == expected
+
+
+@pytest.mark.parametrize("decoder", [KeepingObjects(), KeepingArrow()], ids=["objects", "arrow"])
+def test_what_is_not_wanted_is_not_recalled(answer: Callable[..., bytes], decoder: Any) -> None:
+    decoded = decode(answer(200), decoder, scans=True)
+    assert decoder.keep(decoded, lambda *_: True) is decoded
+    kept = decoder.keep(decoded, lambda _, course: course == "c3")
+    ids = [f"e{i}" for i in range(200) if i % 7 == 3]
+    assert kept.count == len(ids)
+    assert kept.course_ids == {"c3"}
+    assert decoder.enrollment_ids(kept.rows) == ids
+    assert [row[0] for row in kept.rows.recall()] == ids
+
+
+def test_room_for_waiting_rows_is_given_back(answer: Callable[..., bytes]) -> None:
+    decoder = KeepingArrow(waiting_bytes=200_000)
+    document = answer(300)
+    size = decode(document, decoder, scans=True).rows.take()[0].nbytes
+    gc.collect()
+    assert decoder._room._left == 200_000
+    held = [decode(document, decoder, scans=True) for _ in range(20)]
+    assert 0 <= decoder._room._left < size
+    first = held[0].rows.take()
+    assert all(each.rows.take()[0].equals(first[0]) for each in held)
+    held.clear()
+    gc.collect()
+    assert decoder._room._left == 200_000
