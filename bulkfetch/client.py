@@ -23,7 +23,7 @@ from bulkfetch.engine.outcome import Counters, FetchReport, Unfetched, count_emp
 from bulkfetch.engine.run import Batch
 from bulkfetch.errors import IncompleteError, UsageError
 from bulkfetch.http.address import check_base_url
-from bulkfetch.inputs import make_region
+from bulkfetch.inputs import choose_region
 from bulkfetch.options import Options
 from bulkfetch.plan.rectangle import Axis
 from bulkfetch.plan.region import Region, rest_of
@@ -113,16 +113,17 @@ class Client:
         *,
         learner_ids: Iterable[str] | None = None,
         course_ids: Iterable[str] | None = None,
+        pairs: Iterable[tuple[str, str]] | None = None,
     ) -> "Fetch":
         """Prepare a fetch of all enrollments of these learners in these courses.
 
-        None is no filter. Order and duplicates do not matter. Nothing is sent before the fetch is
-        iterated.
+        None is no filter; `pairs` of a learner and a course stand instead of the two lists. Order
+        and duplicates do not matter. Nothing is sent before the fetch is iterated.
 
         Raises:
             UsageError: an id list is empty, or an id cannot be sent.
         """
-        return self.fetch_region(make_region(learner_ids, course_ids))
+        return self.fetch_region(choose_region(learner_ids, course_ids, pairs))
 
     def fetch_region(self, region: Region) -> "Fetch":
         """Prepare a fetch of a region that has been checked."""

@@ -13,7 +13,7 @@ import anyio.from_thread
 from bulkfetch.client import Client, Fetch
 from bulkfetch.engine.outcome import FetchReport
 from bulkfetch.errors import UsageError
-from bulkfetch.inputs import make_region
+from bulkfetch.inputs import choose_region
 from bulkfetch.options import Options
 from bulkfetch.plan.region import Region
 from bulkfetch.record import Enrollment, arrow_schema, import_pyarrow
@@ -33,14 +33,16 @@ def fetch_enrollments(
     *,
     learner_ids: Iterable[str] | None = None,
     course_ids: Iterable[str] | None = None,
+    pairs: Iterable[tuple[str, str]] | None = None,
     client_id: str | None = None,
     client_secret: str | None = None,
     options: Options | None = None,
 ) -> "SyncFetch":
     """Prepare a fetch of all enrollments of these learners in these courses, synchronously.
 
-    None is no filter. Nothing is sent before the result is iterated or turned into a table. For
-    instance `fetch_enrollments(url, token, learner_ids=ids).to_arrow()`.
+    None is no filter; `pairs` of a learner and a course stand instead of the two lists. Nothing is
+    sent before the result is iterated or turned into a table. For instance
+    `fetch_enrollments(url, token, learner_ids=ids).to_arrow()`.
 
     Raises:
         UsageError: address, credentials, options or ids cannot be used.
@@ -48,7 +50,7 @@ def fetch_enrollments(
     client = Client(
         base_url, token=token, client_id=client_id, client_secret=client_secret, options=options
     )
-    return SyncFetch(client, make_region(learner_ids, course_ids))
+    return SyncFetch(client, choose_region(learner_ids, course_ids, pairs))
 
 
 class SyncFetch:

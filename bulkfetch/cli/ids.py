@@ -22,8 +22,8 @@ _USUAL = {
     Axis.LEARNERS: ("learnerid", "userid", "learner", "user", "id"),
     Axis.COURSES: ("courseid", "contentitemid", "contentid", "course", "id"),
 }
-_LONGEST_ID = 1_000
-_DELIMITERS = ",;\t"
+LONGEST_ID = 1_000
+DELIMITERS = ",;\t"
 
 
 def read_ids(spec: str, axis: Axis) -> list[str]:
@@ -38,9 +38,9 @@ def read_ids(spec: str, axis: Axis) -> list[str]:
     """
     ids: Iterable[tuple[int, str]]
     if spec == "-":
-        name, ids = "standard input", _from_text(_decode(sys.stdin.buffer.read(), "-"))
+        name, ids = "standard input", _from_text(decode_text(sys.stdin.buffer.read(), "-"))
     else:
-        path, column = _split(spec)
+        path, column = split_spec(spec)
         name = str(path)
         try:
             ids = _from_file(path, column, axis)
@@ -51,7 +51,7 @@ def read_ids(spec: str, axis: Axis) -> list[str]:
         value = raw.strip()
         if not value:
             continue
-        if len(value) > _LONGEST_ID:
+        if len(value) > LONGEST_ID:
             raise UsageError(f"Line {line} of {name} is too long to be an id.")
         require_sendable(value, f"Line {line} of {name}")
         unique[value] = None
@@ -60,7 +60,7 @@ def read_ids(spec: str, axis: Axis) -> list[str]:
     return list(unique)
 
 
-def _split(spec: str) -> tuple[Path, str | None]:
+def split_spec(spec: str) -> tuple[Path, str | None]:
     """Split a column from a path; a file that has just this name wins."""
     path = Path(spec)
     if path.exists() or ":" not in spec:
@@ -73,7 +73,7 @@ def _from_file(path: Path, column: str | None, axis: Axis) -> Iterable[tuple[int
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _from_parquet(path, column, axis)
-    text = _decode(path.read_bytes(), str(path))
+    text = decode_text(path.read_bytes(), str(path))
     if suffix in {".csv", ".tsv"}:
         return _from_csv(text, str(path), column, axis)
     if suffix in {".jsonl", ".ndjson"}:
@@ -83,7 +83,12 @@ def _from_file(path: Path, column: str | None, axis: Axis) -> Iterable[tuple[int
     return _from_text(text)
 
 
-def _decode(data: bytes, name: str) -> str:
+def decode_text(data: bytes, name: str) -> str:
+    """Decode a file's bytes.
+
+    Raises:
+        UsageError: they are neither UTF-8 nor UTF-16.
+    """
     encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
     try:
         return data.decode(encoding)
@@ -97,11 +102,11 @@ def _from_text(text: str) -> Iterator[tuple[int, str]]:
 
 def _from_csv(text: str, name: str, column: str | None, axis: Axis) -> Iterator[tuple[int, str]]:
     header = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=header.count)
+    delimiter = max(DELIMITERS, key=header.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         columns = next(rows, [])
-        position = _choose(columns, name, column, axis)
+        position = choose_column(columns, name, column, axis)
         for row in rows:
             if len(row) > position:
                 yield rows.line_num, row[position]
@@ -119,7 +124,7 @@ def _from_jsonl(text: str, name: str, column: str | None, axis: Axis) -> Iterato
             raise UsageError(f"Line {line} of {name} is not JSON.") from None
         if isinstance(value, dict):
             keys = list(value)
-            value = value[keys[_choose(keys, name, column, axis)]]
+            value = value[keys[choose_column(keys, name, column, axis)]]
         if not isinstance(value, str):
             raise UsageError(f"Line {line} of {name} does not hold an id as a string.")
         yield line, value
@@ -132,14 +137,14 @@ def _from_parquet(path: Path, column: str | None, axis: Axis) -> Iterator[tuple[
     try:
         file = pq.ParquetFile(path)
         names = file.schema_arrow.names
-        chosen = names[_choose(names, str(path), column, axis)]
+        chosen = names[choose_column(names, str(path), column, axis)]
         values = file.read([chosen]).column(0).cast(pa.string())
     except pa.ArrowException:
         raise UsageError(f"The file {path} cannot be read as Parquet with ids as text.") from None
     return enumerate((value or "" for value in values.to_pylist()), 1)
 
 
-def _choose(columns: list[str], name: str, column: str | None, axis: Axis) -> int:
+def choose_column(columns: list[str], name: str, column: str | None, axis: Axis) -> int:
     """Return the position of the column that is named, or of the usual one.
 
     Raises:
