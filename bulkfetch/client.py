@@ -17,7 +17,8 @@ import aiohttp
 import anyio
 
 from bulkfetch.dedupe import Deduplicator
-from bulkfetch.engine.call import Caller, HttpExchange, Service
+from bulkfetch.engine.asking import Service
+from bulkfetch.engine.call import Caller, HttpExchange
 from bulkfetch.engine.fetch import fetch_region
 from bulkfetch.engine.outcome import Counters, FetchReport, Unfetched, count_empty
 from bulkfetch.engine.run import Batch

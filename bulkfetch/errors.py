@@ -91,6 +91,10 @@ class MalformedAnswerError(TransientError):
     """The body is not a whole, well-formed answer: cut short, not XML, or refused."""
 
 
+class RepeatedPageTokenError(MalformedAnswerError):
+    """A page of a listing names one that was asked for before as the next: it would never end."""
+
+
 class ForeignRowsError(TransientError):
     """Rows outside the rectangle asked for: a filter was ignored or answers were mixed up."""
 
@@ -143,6 +147,13 @@ class IncompleteError(BulkfetchError):
             if some
         ]
         super().__init__("Not everything that was asked for was fetched: " + "; ".join(parts))
+
+
+class ListingError(BulkfetchError):
+    """The account's ids could not be listed to their end, or there are none.
+
+    What was listed is kept. Nothing was fetched: part of a list is no list.
+    """
 
 
 class LocalError(BulkfetchError):

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 
-from bulkfetch.engine.call import Service
+from bulkfetch.engine.asking import Service
 from bulkfetch.errors import UsageError
 from bulkfetch.http.address import check_base_url
 from bulkfetch.http.client_credentials import ClientCredentialsSource

@@ -82,6 +82,18 @@ def export(
         ),
     ] = None,
     courses: Annotated[str | None, typer.Option("--courses", help="Course ids, likewise.")] = None,
+    all_ids: Annotated[
+        bool,
+        typer.Option("--all", help="All learners and courses that the account lists."),
+    ] = False,
+    all_learners: Annotated[
+        bool,
+        typer.Option("--all-learners", help="All learners that it lists; with --courses or none."),
+    ] = False,
+    all_courses: Annotated[
+        bool,
+        typer.Option("--all-courses", help="All courses that it lists; with --learners or none."),
+    ] = False,
     whole_account: Annotated[
         bool,
         typer.Option("--whole-account", help="Ask with no filter, all in a single call."),
@@ -158,6 +170,7 @@ def export(
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Fetch every enrollment of the given ids into a file; the same command again resumes."""
+    from bulkfetch.cli.asked import AskedArguments  # noqa: PLC0415
     from bulkfetch.cli.console import Console  # noqa: PLC0415
     from bulkfetch.cli.export import ExportArguments  # noqa: PLC0415
     from bulkfetch.cli.export import export as run_export  # noqa: PLC0415
@@ -180,9 +193,9 @@ def export(
     run_export(
         ExportArguments(
             url=url,
-            learners=learners,
-            courses=courses,
-            whole_account=whole_account,
+            asked=AskedArguments(
+                learners, courses, all_ids, all_learners, all_courses, whole_account
+            ),
             output=output,
             format=output_format,
             journal=journal,

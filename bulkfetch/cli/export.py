@@ -10,21 +10,19 @@ from pathlib import Path
 
 import anyio
 
+from bulkfetch.cli.asked import AskedArguments, read_asked
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.credentials import find_credentials
-from bulkfetch.cli.ids import read_ids
 from bulkfetch.cli.running import ending, leave, resume_command, run_job, say_stopped
 from bulkfetch.cli.summary import say_summary, write_report
-from bulkfetch.errors import UsageError
+from bulkfetch.errors import SinkError, UsageError
 from bulkfetch.export.atomic import check_target
 from bulkfetch.export.job import ExportJob, ExportSettings
 from bulkfetch.export.sinks.choose import choose_sink, default_journal
 from bulkfetch.export.sinks.postgres import Gone
 from bulkfetch.export.sinks.postgres.url import is_database_url
 from bulkfetch.http.address import check_base_url
-from bulkfetch.inputs import make_region
 from bulkfetch.options import Options
-from bulkfetch.plan.rectangle import Axis, Rectangle
 
 URL_VARIABLE = "BULKFETCH_URL"
 
@@ -34,9 +32,7 @@ class ExportArguments:
     """The command's options as they were given."""
 
     url: str | None
-    learners: str | None
-    courses: str | None
-    whole_account: bool
+    asked: AskedArguments
     output: str
     format: str | None
     journal: Path | None
@@ -75,14 +71,26 @@ def export(
         job = ExportJob(settings)
         try:
             stopped_by = anyio.run(run_job, job, console)
-        finally:
-            if arguments.report is not None:
-                write_report(job, arguments.report)
+        except BaseException:
+            # What ended the run is what is said in the end.
+            _write_report(job, arguments.report, console)
+            raise
+        if arguments.report is not None:
+            write_report(job, arguments.report)
         if stopped_by is None:
             say_summary(job, console)
         else:
             result.code = say_stopped(console, stopped_by, resume())
     leave(result.code)
+
+
+def _write_report(job: ExportJob, path: Path | None, console: Console) -> None:
+    """Write the report of a run that failed, if one was asked for."""
+    if path is not None:
+        try:
+            write_report(job, path)
+        except SinkError as error:
+            console.warn(f"The report could not be written. {error}")
 
 
 def _settle(
@@ -109,8 +117,8 @@ def _settle(
     from_stdin = [
         name
         for name, value in (
-            ("--learners", arguments.learners),
-            ("--courses", arguments.courses),
+            ("--learners", arguments.asked.learners),
+            ("--courses", arguments.asked.courses),
             ("--token-file", arguments.token_file),
         )
         if value == "-"
@@ -118,10 +126,12 @@ def _settle(
     if len(from_stdin) > 1:
         raise UsageError(f"Only one of {', '.join(from_stdin)} can be read from standard input.")
     credentials = find_credentials(arguments.token_file, os.environ, console.warn)
+    asked = read_asked(arguments.asked)
     return ExportSettings(
         base_url=base_url,
         credentials=credentials,
-        region=_read_region(arguments),
+        region=asked.region,
+        discover=asked.discover,
         sink=sink,
         journal=journal,
         options=options,
@@ -141,8 +151,8 @@ def _check_paths_differ(arguments: ExportArguments, journal: Path) -> None:
         ("--output", arguments.output),
         ("--journal", journal),
         ("--report", arguments.report),
-        ("--learners", arguments.learners),
-        ("--courses", arguments.courses),
+        ("--learners", arguments.asked.learners),
+        ("--courses", arguments.asked.courses),
         ("--token-file", arguments.token_file),
         ("--ca-bundle", arguments.ca_bundle),
     ):
@@ -153,21 +163,3 @@ def _check_paths_differ(arguments: ExportArguments, journal: Path) -> None:
         reads = {"--learners", "--courses"}
         if other != option and not {option, other} <= reads:
             raise UsageError(f"{other} and {option} name the same file {value}.")
-
-
-def _read_region(arguments: ExportArguments) -> Rectangle:
-    if arguments.whole_account:
-        if arguments.learners is not None or arguments.courses is not None:
-            raise UsageError("--whole-account goes without --learners and --courses.")
-        return make_region(None, None)
-    if arguments.learners is None and arguments.courses is None:
-        raise UsageError(
-            "No ids are given: use --learners, --courses or both; or --whole-account, "
-            "which asks for everything in a single call."
-        )
-    learners = courses = None
-    if arguments.learners is not None:
-        learners = read_ids(arguments.learners, Axis.LEARNERS)
-    if arguments.courses is not None:
-        courses = read_ids(arguments.courses, Axis.COURSES)
-    return make_region(learners, courses)

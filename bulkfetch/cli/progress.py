@@ -18,6 +18,7 @@ from rich.text import Text
 
 from bulkfetch.cli.console import Console
 from bulkfetch.export.job import ExportJob
+from bulkfetch.export.job import Progress as State
 
 _BAR_EVERY_S = 0.1
 _LINE_EVERY_S = 10.0
@@ -38,7 +39,7 @@ async def show_progress(job: ExportJob, console: Console) -> None:
         state = job.progress()
         console.say(
             "progress",
-            f"{state.phase}: {state.ids_done:,} of {state.ids_total:,} ids, {state.rows:,} rows, "
+            f"{state.phase}: {_count_ids(state)} ids, {state.rows:,} rows, "
             f"{state.calls:,} calls, {state.in_flight} in flight, {state.retries:,} retries",
             phase=state.phase,
             ids_done=state.ids_done,
@@ -90,7 +91,13 @@ def _bar(console: Console) -> Iterator[Callable[[ExportJob], None]]:
                 description=state.phase,
                 total=state.ids_total,
                 completed=state.ids_done,
-                ids=f"{state.ids_done:,}/{state.ids_total:,} ids",
+                ids=f"{_count_ids(state)} ids",
             )
 
         yield update
+
+
+def _count_ids(state: State) -> str:
+    if state.ids_total is None:
+        return f"{state.ids_done:,}"
+    return f"{state.ids_done:,} of {state.ids_total:,}"

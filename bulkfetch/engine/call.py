@@ -7,12 +7,14 @@ fatal answer on a connection that has served before is asked for once more on a 
 answer to an earlier request could have been taken for it.
 """
 
+import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import anyio
 
+from bulkfetch.engine.asking import Service, ask_surely, note_verdict, send
 from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import (
@@ -22,39 +24,21 @@ from bulkfetch.errors import (
     FatalError,
     ForeignRowsError,
     MalformedAnswerError,
-    TokenRejectedError,
 )
-from bulkfetch.http.classify import classify_fault
 from bulkfetch.http.tokens import Lease, TokenDesk
-from bulkfetch.http.transport import Answer, Transport
+from bulkfetch.http.transport import Answer
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region, Selection, Selector
-from bulkfetch.redact import Redactor
-from bulkfetch.runtime import Runtime
 from bulkfetch.wire.cutter import SliceCutter
 from bulkfetch.wire.decode import Decoded, Decoder, decode_document
 from bulkfetch.wire.envelope import write_get_enrollments
 from bulkfetch.wire.fault import Fault
-from bulkfetch.wire.flatten import Flattener
 
 RowsT = TypeVar("RowsT")
 
 _INLINE_BYTES = 16 * 1024
 _INLINE_ROWS = 2_000
 _SLICES_AT_ONCE = 4
-_HEADERS = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": '"GetEnrollments"'}
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """Everything that calls share: where to, with what, and the seam."""
-
-    url: str
-    transport: Transport
-    desk: TokenDesk
-    redactor: Redactor
-    runtime: Runtime
-    flattener: Flattener = field(default_factory=Flattener)
 
 
 def _no_ids(_rows: object) -> Iterable[str]:
@@ -140,27 +124,16 @@ class Caller(Generic[RowsT]):
         Raises:
             CallError: the call failed; its class says what to do.
         """
-        desk = self._desk
-        while True:
-            async with desk.lease() as lease:
-                result = await self._ask_surely(rectangle, lease)
-            if isinstance(result, Fetched):
-                return result
-            if not isinstance(result, TokenRejectedError):
-                raise result
-            await desk.replace(lease, result)
 
-    async def _ask_surely(self, rectangle: Rectangle, lease: Lease) -> Fetched[RowsT] | CallError:
-        reply = await self._exchange.ask(rectangle, lease, fresh=False)
-        result = reply.result
-        if reply.is_reused and (
-            (isinstance(result, Fetched) and result.received == 0)
-            or isinstance(result, FatalError)
-            or (isinstance(result, ContentError) and rectangle.is_indivisible)
-        ):
-            self._counters.confirmations += 1
-            result = (await self._exchange.ask(rectangle, lease, fresh=True)).result
-        return result
+        def is_doubtful(result: Fetched[RowsT] | CallError) -> bool:
+            return (
+                (isinstance(result, Fetched) and result.received == 0)
+                or isinstance(result, FatalError)
+                or (isinstance(result, ContentError) and rectangle.is_indivisible)
+            )
+
+        ask = functools.partial(self._exchange.ask, rectangle)
+        return await ask_surely(ask, self._desk, self._counters, is_doubtful=is_doubtful)
 
 
 class HttpExchange(Generic[RowsT]):
@@ -180,30 +153,18 @@ class HttpExchange(Generic[RowsT]):
 
     async def ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> Reply[RowsT]:
         """Send one request and read its answer to the end."""
-        service, counters = self._service, self._counters
-        body = write_get_enrollments(lease.token, *map(rectangle.named, Axis))
-        is_reused = False
-        asked_at = service.runtime.clock()
-        counters.calls += 1
-        counters.in_flight += 1
-        counters.most_in_flight = max(counters.most_in_flight, counters.in_flight)
-        try:
-            async with service.transport.post(service.url, body, _HEADERS, fresh=fresh) as answer:
-                is_reused = answer.is_reused
-                try:
-                    await service.transport.require_ok(answer)
-                    result = await self._read(answer, rectangle, lease)
-                finally:
-                    counters.wire_bytes += answer.wire_bytes
-                    counters.body_bytes += answer.body_bytes
-        except CallError as error:
-            if isinstance(error, ContentError):
-                await service.desk.serves(lease)  # who rejects an id has accepted the token
-            return Reply(error.with_traceback(None), is_reused)
-        finally:
-            counters.in_flight -= 1
-        latency_s = service.runtime.clock() - asked_at
-        return Reply(replace(result, latency_s=latency_s), is_reused)
+        heard = await send(
+            self._service,
+            self._counters,
+            lease,
+            "GetEnrollments",
+            write_get_enrollments(lease.token, *map(rectangle.named, Axis)),
+            read=lambda answer: self._read(answer, rectangle, lease),
+            fresh=fresh,
+        )
+        if isinstance(heard.result, CallError):
+            return Reply(heard.result, heard.is_reused)
+        return Reply(replace(heard.result, latency_s=heard.latency_s), heard.is_reused)
 
     async def _read(self, answer: Answer, rectangle: Rectangle, lease: Lease) -> Fetched[RowsT]:
         """Cut, flatten and verify an answer, slices in parallel, the last one last."""
@@ -236,13 +197,9 @@ class HttpExchange(Generic[RowsT]):
                         group.start_soon(decode_slice, len(parts) - 1, document)
         except ExceptionGroup as failures:
             raise first_cause(failures) from None
-        found = await self._decode(cutter.finish())
-        if isinstance(found, Fault):
-            error = classify_fault(found, answer.status, self._service.redactor)
-            if not isinstance(error, TokenRejectedError):
-                await self._service.desk.serves(lease)
-            raise error
-        await self._service.desk.serves(lease)
+        found = await note_verdict(
+            await self._decode(cutter.finish()), answer, self._service, lease
+        )
         self._verify(found, rectangle)
         whole = [part for part in parts if part is not None]
         whole.append(await self._keep(found, selection))

@@ -19,15 +19,17 @@ import pyarrow as pa
 
 from bulkfetch.engine.call import Caller, HttpExchange
 from bulkfetch.engine.fetch import fetch_region
+from bulkfetch.engine.listing import ListedPage, Lister
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.run import Batch
 from bulkfetch.errors import IncompleteError, LocalError
+from bulkfetch.export.discovery import discover
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
 from bulkfetch.export.publish import Published, publish
 from bulkfetch.export.report import Findings, effort_of, make_report, read_findings
 from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.options import Options
-from bulkfetch.plan.rectangle import Axis
+from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region, rest_of
 from bulkfetch.runtime import Runtime
 from bulkfetch.service import Credentials, open_service
@@ -46,6 +48,7 @@ class ExportSettings:
         base_url: the service.
         credentials: a token, or what to get tokens with.
         region: the ids asked for.
+        discover: the sides whose ids are listed from the account; the region has none there.
         sink: the output.
         journal: the journal's file.
         options: batch size, workers, limits, retries.
@@ -61,15 +64,19 @@ class ExportSettings:
     options: Options = Options()  # noqa: RUF009 - frozen
     restart: bool = False
     partial: bool = False
+    discover: frozenset[Axis] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where an export stands. `phase` is opening, fetching, publishing or done."""
+    """Where an export stands. `phase` is opening, listing, fetching, publishing or done.
+
+    `ids_total` is None while the account's ids are being listed; `ids_done` are those listed.
+    """
 
     phase: str
     ids_done: int
-    ids_total: int
+    ids_total: int | None
     rows: int
     calls: int
     in_flight: int
@@ -101,6 +108,8 @@ class ExportJob:
         self._ended_at: float | None = None
         self._resumed_rows = 0
         self._pairs_before = 0
+        self._region = settings.region
+        self._listed = 0
         self._findings: Findings | None = None
         self._published: Published | None = None
         self._published_to: str | None = None
@@ -117,7 +126,7 @@ class ExportJob:
         """
         settings = self._settings
         await self._offload(settings.sink.check)
-        identity = JournalIdentity(OPERATION, settings.base_url, settings.region)
+        identity = JournalIdentity(OPERATION, settings.base_url, settings.region, settings.discover)
         journal = await self._offload(
             functools.partial(
                 Journal.open,
@@ -143,33 +152,55 @@ class ExportJob:
                 await self._offload(journal.close)
 
     async def _fetch(self, journal: Journal) -> None:
-        """Fetch the part of the region that the journal does not hold."""
-        settings = self._settings
-        finished = await self._offload(journal.finished)
-        missing = rest_of(settings.region, finished)
-        self._pairs_before = settings.region.pairs - sum(rest.pairs for rest in missing)
-        self._resumed_rows = (await self._offload(journal.totals)).rows
-        if not missing:
-            return
-        self._phase = "fetching"
+        """Fetch the part of the region that the journal does not hold, listing ids if need be."""
+        settings, counters = self._settings, self._counters
+        identity = await self._offload(lambda: journal.identity)
+        region = identity.region
+        missing: list[Rectangle] = []
+        if identity.is_settled:
+            missing = await self._offload(self._find_missing, journal, region)
+            if not missing:
+                return
 
         async def commit(batch: Batch[list[pa.RecordBatch]]) -> None:
             with anyio.CancelScope(shield=True):
-                await self._offload(journal.commit, _finished(batch), effort_of(self._counters))
+                await self._offload(journal.commit, _finished(batch), effort_of(counters))
 
         async with open_service(
             settings.base_url, settings.credentials, settings.options, self._runtime
         ) as service:
-            exchange = HttpExchange(service, ArrowDecoder(), self._counters, settings.region)
+            if not identity.is_settled:
+                self._phase = "listing"
+                region = await discover(
+                    journal,
+                    Lister(service, counters, settings.options.retry),
+                    counters,
+                    offload=self._offload,
+                    on_page=self._note_page,
+                )
+                missing = await self._offload(self._find_missing, journal, region)
+            self._phase = "fetching"
+            exchange = HttpExchange(service, ArrowDecoder(), counters, region)
             await fetch_region(
-                settings.region,
+                region,
                 missing,
-                Caller(exchange, service.desk, self._counters),
+                Caller(exchange, service.desk, counters),
                 commit,
                 options=settings.options,
                 runtime=self._runtime,
-                counters=self._counters,
+                counters=counters,
             )
+
+    def _find_missing(self, journal: Journal, region: Region) -> list[Rectangle]:
+        """Find what is to be fetched, and note where the export stands. Not in the event loop."""
+        missing = rest_of(region, journal.finished())
+        self._region = region
+        self._pairs_before = region.pairs - sum(rest.pairs for rest in missing)
+        self._resumed_rows = journal.totals().rows
+        return missing
+
+    def _note_page(self, page: ListedPage) -> None:
+        self._listed += len(page.ids)
 
     async def _finish(self, journal: Journal) -> None:
         """Publish if complete; else the rest beside the output if that was asked for."""
@@ -205,14 +236,15 @@ class ExportJob:
 
     def progress(self) -> Progress:
         """Say where the export stands; call it in the event loop that runs it."""
-        region, counters = self._settings.region, self._counters
+        region, counters = self._region, self._counters
         axis = Axis.COURSES if region.learners is None else Axis.LEARNERS
         ids = region.width(axis)
         done = self._pairs_before + counters.pairs_done
+        is_listing = self._phase == "listing"
         return Progress(
             phase=self._phase,
-            ids_done=done * ids // region.pairs,
-            ids_total=ids,
+            ids_done=self._listed if is_listing else done * ids // region.pairs,
+            ids_total=None if is_listing else ids,
             rows=self._resumed_rows + counters.rows,
             calls=counters.calls,
             in_flight=counters.in_flight,

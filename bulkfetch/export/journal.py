@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from bulkfetch.engine.listing import ListedPage
 from bulkfetch.errors import Anomaly, FailedIds, UsageError
 from bulkfetch.export.database import is_blank, mapped
 from bulkfetch.export.journal_codec import (
@@ -41,7 +42,6 @@ from bulkfetch.export.journal_records import (
     FinishedBatch,
     JournalIdentity,
     JournalTotals,
-    ListedPage,
     RunRecord,
     compare_regions,
 )
@@ -55,7 +55,6 @@ __all__ = [
     "Journal",
     "JournalIdentity",
     "JournalTotals",
-    "ListedPage",
     "RunRecord",
 ]
 
@@ -150,8 +149,9 @@ class Journal:
         region = Rectangle(lists[learners], lists[courses])
         for axis in axes:
             pages = self.pages(axis)
-            if pages and not pages[-1].next_token:
-                ids = {unit for page in pages for unit in page.ids}
+            ids = {unit for page in pages for unit in page.ids}
+            # No ids are no list: the listing says so, and begins anew.
+            if ids and not pages[-1].next_token:
                 region = region.replace(axis, tuple(sorted(ids)))
         return JournalIdentity(operation, endpoint, region, axes)
 

@@ -53,31 +53,6 @@ class FinishedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class ListedPage:
-    """One page of a listing of the account's ids, to be kept.
-
-    Attributes:
-        axis: whose ids they are.
-        position: 0 for the first page.
-        token: what the page was asked for with; "" for the first one.
-        next_token: what the next one is asked for with; "" at the end.
-        ids: as listed, without those that the page repeats.
-        items: how many were listed.
-        latency_s: seconds of the call that answered.
-        received_at: seconds since 1970.
-    """
-
-    axis: Axis
-    position: int
-    token: str
-    next_token: str
-    ids: tuple[str, ...]
-    items: int
-    latency_s: float
-    received_at: float
-
-
-@dataclass(frozen=True, slots=True)
 class Effort:
     """What a run has done so far, failed calls included."""
 

@@ -25,10 +25,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from bulkfetch.engine.listing import ListedPage
 from bulkfetch.engine.outcome import ANOMALIES_KEPT, Counters, Unfetched
 from bulkfetch.errors import Anomaly, Conflict, FailedIds
 from bulkfetch.export.completeness import IdCounts, count_ids, find_missing
-from bulkfetch.export.journal import Effort, Journal, JournalTotals, ListedPage, RunRecord
+from bulkfetch.export.journal import Effort, Journal, JournalTotals, RunRecord
 from bulkfetch.export.publish import Published
 from bulkfetch.plan.rectangle import Axis
 from bulkfetch.plan.region import Region, rest_of
@@ -106,7 +107,7 @@ def read_findings(journal: Journal, counters: Counters) -> Findings:
         anomalies=journal.anomalies(ANOMALIES_KEPT),
         this_run=this_run,
         all_runs=all_runs,
-        listed={axis: journal.pages(axis) for axis in identity.discovered},
+        listed={axis: journal.pages(axis) for axis in Axis if axis in identity.discovered},
     )
 
 

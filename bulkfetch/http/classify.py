@@ -103,7 +103,7 @@ def classify_fault(
         )
     if fault.says("permission denied"):
         return CredentialsError(
-            f'The service refuses the call: "{shown}". The token\'s role may not read enrollments.',
+            f'The service refuses the call: "{shown}". The token\'s role may not make it.',
             status=status,
         )
     if fault.says(*_CONTENT_FAULTS) or fault.text.strip().casefold().startswith("unknown "):

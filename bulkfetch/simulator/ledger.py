@@ -19,6 +19,7 @@ class Call:
             not be read, or the path when there is nothing there.
         learner_ids: The learners asked for, None without that filter.
         course_ids: Likewise.
+        page_token: Which page of a listing was asked for; "" for the first one.
         token_generation: 0 for the ready token, 1 for the first one issued, …; None: no valid one.
         status: HTTP status; 0 when no answer was begun.
         fault: The injected fault or the limit that struck, None for a healthy answer.
@@ -36,6 +37,7 @@ class Call:
     operation: str = "unreadable"
     learner_ids: tuple[str, ...] | None = None
     course_ids: tuple[str, ...] | None = None
+    page_token: str = ""
     token_generation: int | None = None
     status: int = 0
     fault: str | None = None

@@ -41,6 +41,7 @@ FAULT_NAMES = frozenset(
         "malformed_xml",
         "no_content_204",
         "redirect",
+        "repeated_page_token",
         "reset",
         "server_fault",
         "set_cookie",

@@ -159,7 +159,7 @@ class Service:
         if early is not None:
             return early
         if request.operation != "GetEnrollments":
-            reply = self._listing(call, request)
+            reply = self._listing(call, request, fault)
         else:
             reply = self._enrollments(call, request, fault)
         if fault in _DELIVERY_FAULTS and isinstance(reply.body, Body):
@@ -173,7 +173,7 @@ class Service:
 
     def _note(self, call: Call, request: soap.Request) -> None:
         """Write down what was asked, with the account's own copies of the ids it knows."""
-        call.operation = request.operation
+        call.operation, call.page_token = request.operation, request.page_token
         if request.learner_ids is not None:
             call.learner_ids = tuple(
                 self._account.learner_id_as_stored(text) or text for text in request.learner_ids
@@ -299,7 +299,7 @@ class Service:
         other = enrollment._replace(should_lock_after_due_date=locks)
         return _Rows(indexes, render_record(other, dialect), (indexes[at],))
 
-    def _listing(self, call: Call, request: soap.Request) -> Reply:
+    def _listing(self, call: Call, request: soap.Request, fault: str | None) -> Reply:
         """Answer users or content items, all of them or a page."""
         dialect = self._profile.dialect
         users = request.operation.endswith("Users")
@@ -316,7 +316,10 @@ class Service:
             stop = start + request.page_size
             if stop < len(ids):
                 next_page_token = urlsafe_b64encode(b"%d" % stop).decode()
-            ids = ids[start:stop]
+            if fault == "repeated_page_token":
+                call.fault = fault
+                next_page_token = urlsafe_b64encode(b"%d" % start).decode()
+            ids = ids[start : start + request.page_size]
         call.items = len(ids)
         frame = soap.frame(
             dialect, "GetUsersResult" if users else "GetContentResult", next_page_token
@@ -328,7 +331,7 @@ class Service:
                 lambda start, stop: render_listing(dialect, item, id_element, ids[start:stop]),
             ),
             latency_s=self._latency_s(len(ids)),
-            acceptable=True,
+            acceptable=call.fault is None,
         )
 
     def _latency_s(self, rows: int) -> float:

@@ -1,4 +1,4 @@
-"""Write the request envelope. Ids and token reach it only through an XML writer.
+"""Write request envelopes. Ids and token reach it only through an XML writer.
 
 Sends the documented namespaces. An empty list is never written: the service may read it as "no
 filter", which is the whole account.
@@ -52,13 +52,7 @@ def write_get_enrollments(
     Raises:
         UsageError: a given list is empty, or token or ids cannot be sent.
     """
-    require_sendable(token, "The token")
-    prefixes: dict[str | None, str] = {"SOAP-ENV": ENVELOPE_NAMESPACE, None: payload_namespace}
-    envelope = etree.Element(f"{{{ENVELOPE_NAMESPACE}}}Envelope", nsmap=cast("Any", prefixes))
-    body = etree.SubElement(envelope, f"{{{ENVELOPE_NAMESPACE}}}Body")
-    request = etree.SubElement(body, f"{{{payload_namespace}}}GetEnrollmentsRequest")
-    credentials = etree.SubElement(request, f"{{{payload_namespace}}}credentials")
-    etree.SubElement(credentials, f"{{{payload_namespace}}}token").text = token
+    envelope, request = _open("GetEnrollments", token, payload_namespace)
     for element, what, ids in (
         ("courseIds", "A course id", course_ids),
         ("learnerIds", "A learner id", learner_ids),
@@ -72,3 +66,38 @@ def write_get_enrollments(
             require_sendable(value, what)
             etree.SubElement(parent, f"{{{payload_namespace}}}id").text = value
     return etree.tostring(envelope, encoding="utf-8", xml_declaration=True)
+
+
+def write_listing(
+    operation: str,
+    token: str,
+    page_size: int,
+    page_token: str,
+    *,
+    payload_namespace: str = PAYLOAD_NAMESPACE,
+) -> bytes:
+    """Write a request for one page of a listing; an empty page token is the first page's.
+
+    Raises:
+        UsageError: token or page token cannot be sent.
+    """
+    envelope, request = _open(operation, token, payload_namespace)
+    etree.SubElement(request, f"{{{payload_namespace}}}pageSize").text = str(page_size)
+    if page_token:
+        require_sendable(page_token, "The page token")
+        etree.SubElement(request, f"{{{payload_namespace}}}pageToken").text = page_token
+    return etree.tostring(envelope, encoding="utf-8", xml_declaration=True)
+
+
+def _open(
+    operation: str, token: str, payload_namespace: str
+) -> tuple[etree._Element, etree._Element]:
+    """Begin a request, and return the envelope and the element of the request in it."""
+    require_sendable(token, "The token")
+    prefixes: dict[str | None, str] = {"SOAP-ENV": ENVELOPE_NAMESPACE, None: payload_namespace}
+    envelope = etree.Element(f"{{{ENVELOPE_NAMESPACE}}}Envelope", nsmap=cast("Any", prefixes))
+    body = etree.SubElement(envelope, f"{{{ENVELOPE_NAMESPACE}}}Body")
+    request = etree.SubElement(body, f"{{{payload_namespace}}}{operation}Request")
+    credentials = etree.SubElement(request, f"{{{payload_namespace}}}credentials")
+    etree.SubElement(credentials, f"{{{payload_namespace}}}token").text = token
+    return envelope, request

@@ -1,0 +1,158 @@
+"""Ask one question: with a token, over HTTP, and surely. What every operation's calls share.
+
+A question is asked once, unless a token runs out, which is renewed and the question asked again, or
+its answer is doubtful: an answer on a connection that has served before, such that a late answer to
+an earlier request could have been taken for it, is asked for once more on a fresh connection.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from bulkfetch.engine.outcome import Counters
+from bulkfetch.errors import CallError, ContentError, TokenRejectedError
+from bulkfetch.http.classify import classify_fault
+from bulkfetch.http.tokens import Lease, TokenDesk
+from bulkfetch.http.transport import Answer, Transport
+from bulkfetch.redact import Redactor
+from bulkfetch.runtime import Runtime
+from bulkfetch.wire.fault import Fault
+from bulkfetch.wire.flatten import Flattener
+
+ResultT = TypeVar("ResultT")
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything that calls share: where to, with what, and the seam."""
+
+    url: str
+    transport: Transport
+    desk: TokenDesk
+    redactor: Redactor
+    runtime: Runtime
+    flattener: Flattener = field(default_factory=Flattener)
+
+
+class AnyReply(Protocol[ResultT_co]):
+    """How one request ended, and whether its connection had served before."""
+
+    @property
+    def result(self) -> ResultT_co | CallError:
+        """What was answered, or how it failed."""
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether something else had been answered on the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard(Generic[ResultT]):
+    """A reply over HTTP. `latency_s` is from sending the request to the end of its answer."""
+
+    result: ResultT | CallError
+    is_reused: bool
+    latency_s: float
+
+
+class Ask(Protocol[ResultT_co]):
+    """Asks once; raises no CallError."""
+
+    async def __call__(self, lease: Lease, *, fresh: bool) -> AnyReply[ResultT_co]:
+        """Ask, if `fresh` on a connection that has served nothing else."""
+
+
+async def ask_surely(
+    ask: Ask[ResultT],
+    desk: TokenDesk,
+    counters: Counters,
+    *,
+    is_doubtful: Callable[[ResultT | CallError], bool],
+) -> ResultT:
+    """Ask until the token serves, and again if the answer is doubtful.
+
+    Args:
+        ask: sends the question.
+        desk: has the tokens.
+        counters: where confirmations are counted.
+        is_doubtful: says whether a result on a reused connection is to be confirmed.
+
+    Raises:
+        CallError: the call failed; its class says what to do.
+    """
+    while True:
+        async with desk.lease() as lease:
+            reply = await ask(lease, fresh=False)
+            result = reply.result
+            if reply.is_reused and is_doubtful(result):
+                counters.confirmations += 1
+                result = (await ask(lease, fresh=True)).result
+        if not isinstance(result, CallError):
+            return result
+        if not isinstance(result, TokenRejectedError):
+            raise result
+        await desk.replace(lease, result)
+
+
+async def send(
+    service: Service,
+    counters: Counters,
+    lease: Lease,
+    operation: str,
+    body: bytes,
+    *,
+    read: Callable[[Answer], Awaitable[ResultT]],
+    fresh: bool,
+) -> Heard[ResultT]:
+    """Send one request and read its answer to the end.
+
+    Args:
+        service: where to.
+        counters: where the call is counted.
+        lease: the token that the request carries.
+        operation: named to the service.
+        body: the request.
+        read: reads the answer; it may raise CallError.
+        fresh: on a connection that has served nothing else.
+    """
+    headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": f'"{operation}"'}
+    clock = service.runtime.clock
+    is_reused = False
+    asked_at = clock()
+    counters.calls += 1
+    counters.in_flight += 1
+    counters.most_in_flight = max(counters.most_in_flight, counters.in_flight)
+    try:
+        async with service.transport.post(service.url, body, headers, fresh=fresh) as answer:
+            is_reused = answer.is_reused
+            try:
+                await service.transport.require_ok(answer)
+                result = await read(answer)
+            finally:
+                counters.wire_bytes += answer.wire_bytes
+                counters.body_bytes += answer.body_bytes
+    except CallError as error:
+        if isinstance(error, ContentError):
+            await service.desk.serves(lease)  # who rejects an id has accepted the token
+        return Heard(error.with_traceback(None), is_reused, clock() - asked_at)
+    finally:
+        counters.in_flight -= 1
+    return Heard(result, is_reused, clock() - asked_at)
+
+
+async def note_verdict(
+    found: ResultT | Fault, answer: Answer, service: Service, lease: Lease
+) -> ResultT:
+    """Return what an answer holds; raise its Fault. Either may show that the token serves.
+
+    Raises:
+        CallError: the answer is a Fault.
+    """
+    if not isinstance(found, Fault):
+        await service.desk.serves(lease)
+        return found
+    error = classify_fault(found, answer.status, service.redactor)
+    if not isinstance(error, TokenRejectedError):
+        await service.desk.serves(lease)
+    raise error
