@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bulkfetch.engine.listing import ListedPage
 from bulkfetch.errors import Anomaly, FailedIds, JournalError, LocalError
 from bulkfetch.export.database import DamagedJournalError
 from bulkfetch.export.journal import (
@@ -324,3 +325,88 @@ def test_an_empty_file_is_a_new_journal(tmp_path: Path, identity: JournalIdentit
     assert journal.finished() == []
     journal.close()
     assert issubclass(DamagedJournalError, JournalError)
+
+
+def _page(axis: Axis, position: int, ids: list[str], token: str, next_token: str) -> ListedPage:
+    return ListedPage(axis, position, token, next_token, tuple(ids), len(ids), 0.1, 5.0)
+
+
+LISTED = JournalIdentity(
+    "getEnrollments",
+    "https://example.org",
+    make_region(None, ["c1"]),
+    frozenset({Axis.LEARNERS}),
+)
+
+
+def test_a_listing_is_the_region_once_it_is_complete(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "j", LISTED, now=0.0)
+    assert not journal.identity.is_settled
+    first = _page(Axis.LEARNERS, 0, ["b", "a"], "", "t1")
+    last = _page(Axis.LEARNERS, 1, ["c", "a"], "t1", "")
+    journal.commit_page(first, Effort(calls=2))
+    journal.close()
+    journal = Journal.open(tmp_path / "j", LISTED, now=1.0)
+    assert not journal.identity.is_settled
+    assert journal.pages(Axis.LEARNERS) == [first]
+    assert journal.pages(Axis.COURSES) == []
+    journal.commit_page(last, Effort(calls=1))
+    journal.close()
+    journal = Journal.open(tmp_path / "j", LISTED, now=2.0)
+    assert journal.identity.is_settled
+    assert journal.identity.region == make_region(["a", "b", "c"], ["c1"])
+    assert journal.records(Effort())[1].effort.calls == 3
+    journal.forget_pages(Axis.LEARNERS)
+    assert not journal.identity.is_settled
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("region", "discovered", "sentence"),
+    [
+        (make_region(["a"], ["c1"]), [], "all learners of the account .* a list of 1 learners"),
+        (make_region(None, ["c1"]), [], "all learners of the account .* no learners by their ids"),
+        (
+            make_region(None, None),
+            list(Axis),
+            "a list of 1 courses .* all courses of the account",
+        ),
+        (make_region(None, ["c2"]), [Axis.LEARNERS], "of 1 courses, 1 are gone and 1 are new"),
+    ],
+    ids=["given now", "no filter now", "the other side, too", "other ids on the other side"],
+)
+def test_another_source_of_ids_is_a_change_of_inputs(
+    tmp_path: Path, region: Rectangle, discovered: list[Axis], sentence: str
+) -> None:
+    journal = Journal.open(tmp_path / "j", LISTED, now=0.0)
+    journal.commit_page(_page(Axis.LEARNERS, 0, ["a"], "", ""))
+    journal.close()
+    other = dataclasses.replace(LISTED, region=region, discovered=frozenset(discovered))
+    with pytest.raises(ChangedInputsError, match=sentence):
+        Journal.open(tmp_path / "j", other, now=1.0)
+    Journal.open(tmp_path / "j", LISTED, now=1.0).close()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "DELETE FROM page WHERE position = 0",
+        "UPDATE page SET next_token = '' WHERE position = 0",
+        "UPDATE page SET next_token = 't9' WHERE position = 1",
+        "UPDATE page SET token = 't9' WHERE position = 1",
+        "UPDATE page SET ids = (SELECT ids FROM page WHERE position = 1) WHERE position = 0",
+        "UPDATE page SET items = 7",
+    ],
+)
+def test_pages_that_do_not_hang_together_are_damage(tmp_path: Path, harm: str) -> None:
+    """A listing with a gap would be an export with a gap."""
+    journal = Journal.open(tmp_path / "j", LISTED, now=0.0)
+    journal.commit_page(_page(Axis.LEARNERS, 0, ["a"], "", "t1"))
+    journal.commit_page(_page(Axis.LEARNERS, 1, ["b"], "t1", ""))
+    journal.close()
+    connection = sqlite3.connect(tmp_path / "j")
+    connection.execute(harm)
+    connection.commit()
+    connection.close()
+    with pytest.raises(DamagedJournalError, match="of the learners"):
+        Journal.open(tmp_path / "j", LISTED, now=1.0)
