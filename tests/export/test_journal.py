@@ -358,6 +358,9 @@ def test_a_listing_is_the_region_once_it_is_complete(tmp_path: Path) -> None:
     assert journal.records(Effort())[1].effort.calls == 3
     journal.forget_pages(Axis.LEARNERS)
     assert not journal.identity.is_settled
+    # Killed before it could say that there is nobody: no ids are not "nothing left to fetch".
+    journal.commit_page(_page(Axis.LEARNERS, 0, [], "", ""))
+    assert not journal.identity.is_settled
     journal.close()
 
 
