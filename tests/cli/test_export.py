@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -147,6 +148,30 @@ def test_csv_goes_to_standard_output_and_a_closed_reader_is_exit_7(
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 7
     assert b"Traceback" not in stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_closed_reader_can_be_gone_on_from_if_there_is_a_journal(
+    bulkfetch: Bulkfetch, serve: Serve, unbuffered: str
+) -> None:
+    place = serve()
+    arguments = place.export("--journal", "j", output="-")
+    command = shlex.join([sys.executable, "-m", "bulkfetch", *arguments])
+    result = subprocess.run(
+        ["bash", "-c", f"{command} | head -n 1; exit ${{PIPESTATUS[0]}}"],
+        cwd=place.directory,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (result.returncode, len(result.stdout.splitlines())) == (7, 1)
+    last = result.stderr.decode().strip().splitlines()[-1].strip()
+    assert shlex.split(last) == ["bulkfetch", *arguments]
+    calls = len(place.simulator.ledger.calls)
+    again = bulkfetch(*arguments)
+    assert (again.returncode, len(place.simulator.ledger.calls)) == (0, calls)
+    assert len(ids_of(again.stdout)) == 5_000
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet", "sqlite"])

@@ -249,6 +249,23 @@ def test_text_is_utf_8_whatever_the_encoding_of_the_database(
     assert len(database.rows()) == 1
 
 
+def test_settings_of_a_role_that_would_stop_a_load_do_not(
+    journal: Journal, enrollments: Enrollments, finished: Finished, database: Database
+) -> None:
+    role = f"role_{database.schema}"
+    for statement in (
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT ALL ON SCHEMA {database.schema} TO {role}",
+        f"ALTER ROLE {role} SET statement_timeout = '100ms'",
+        f"ALTER ROLE {role} SET default_transaction_isolation = 'serializable'",
+    ):
+        database.query(statement)
+    journal.commit(finished(enrollments(20_000)))
+    target = PostgresSink(parse_url(database.url.replace("postgres:@", f"{role}@")))
+    slow = Interfering(target, lambda: time.sleep(0.3))
+    assert publish(journal, slow).changes == {"inserted": 20_000, "updated": 0}
+
+
 def test_a_nul_which_no_text_of_postgresql_can_hold_is_one_sentence(
     journal: Journal, enrollments: Enrollments, finished: Finished, database: Database
 ) -> None:

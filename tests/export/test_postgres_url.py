@@ -64,6 +64,11 @@ def test_a_password_is_refused_and_not_repeated(url: str) -> None:
     assert SECRET not in str(caught.value)
 
 
+def test_no_parameter_hides_in_the_name_of_another() -> None:
+    conninfo = parse_url("postgresql://h/d?a%26password%3Dx=1", {}).conninfo
+    assert "password=" not in conninfo
+
+
 def test_the_refusal_says_where_a_password_goes() -> None:
     with pytest.raises(UsageError, match=r"PGPASSWORD, ~/\.pgpass or .* PGSERVICEFILE"):
         parse_url(f"postgresql://me:{SECRET}@h/d", {})

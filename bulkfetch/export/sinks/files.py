@@ -1,6 +1,5 @@
 """Outputs that are one file, or a stream of the same bytes."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,7 +87,11 @@ def copy_to_stream(path: Path, stream: BinaryIO) -> None:
     """
     try:
         with path.open("rb") as file:
-            shutil.copyfileobj(file, stream, _COPY_BYTES)
+            while rest := memoryview(file.read(_COPY_BYTES)):
+                while rest:
+                    # An unbuffered stream (PYTHONUNBUFFERED) may take a part, and does when its
+                    # reader goes away in the middle.
+                    rest = rest[stream.write(rest) :]
         stream.flush()
     except OSError as error:
         raise SinkError(f"The output stream cannot be written: {error.strerror}.") from None

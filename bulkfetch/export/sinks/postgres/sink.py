@@ -61,6 +61,8 @@ class PostgresSink:
             open_session(self.url) as session,
             publication.stopping.interrupting(session.cancel),
         ):
+            # What others commit until the table is locked has to be seen.
+            session.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             # A user's limits for queries are not meant for loads, nor for the sort before them.
             session.execute("SET LOCAL statement_timeout = 0")
             session.execute("SET LOCAL idle_in_transaction_session_timeout = 0")

@@ -80,7 +80,9 @@ def parse_url(url: str, environment: Mapping[str, str] = os.environ) -> Database
     for name, value in _DEFAULTS.items():
         if name not in parameters and _VARIABLES.get(name, "") not in environment:
             parameters[name] = value
-    settings = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+    settings = "&".join(
+        f"{quote(name)}={quote(value, safe='')}" for name, value in parameters.items()
+    )
     shown = f"postgresql://{hosts}{slash}{database}"
     return DatabaseUrl(
         f"postgresql://{userinfo}{at}{place}?{settings}",
