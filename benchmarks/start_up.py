@@ -25,11 +25,13 @@ _PROGRAMS = {
     "nothing": "",
     "its four dependencies": "import aiohttp, anyio, lxml.etree, tenacity",
     "import bulkfetch": "import bulkfetch",
+    "import bulkfetch, and use it": "import bulkfetch; bulkfetch.Client, bulkfetch.SyncFetch",
     "a bare Typer program --help": _TYPER,
     "bulkfetch --help": "from bulkfetch.__main__ import main; main()",
 }
 _AGAINST = {
     "import bulkfetch": "its four dependencies",
+    "import bulkfetch, and use it": "its four dependencies",
     "bulkfetch --help": "a bare Typer program --help",
 }
 _UNWANTED = ("pyarrow", "duckdb", "bulkfetch.simulator", "adbc_driver_postgresql", "rich")

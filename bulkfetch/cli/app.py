@@ -2,7 +2,6 @@
 
 import sys
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +44,8 @@ LogFormatOption = Annotated[
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
+        from importlib.metadata import version  # noqa: PLC0415 - slow, and seldom asked for
+
         typer.echo(version("bulkfetch"))
         raise typer.Exit
 
