@@ -18,10 +18,10 @@ import anyio
 
 from bulkfetch.dedupe import Deduplicator
 from bulkfetch.engine.asking import Service
+from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller, HttpExchange
 from bulkfetch.engine.fetch import fetch_region
 from bulkfetch.engine.outcome import Counters, FetchReport, Unfetched, count_empty
-from bulkfetch.engine.run import Batch
 from bulkfetch.errors import IncompleteError, UsageError
 from bulkfetch.http.address import check_base_url
 from bulkfetch.inputs import choose_region

@@ -1,11 +1,13 @@
 """What a caller may set of a fetch, with the defaults."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bulkfetch.errors import UsageError
 from bulkfetch.http.address import SOAP_PATH, TOKEN_PATH, check_proxy_url
 from bulkfetch.http.transport import Limits
+from bulkfetch.pace.controller import MAX_WORKERS
 from bulkfetch.pace.retry import RetryPolicy
 from bulkfetch.plan.cost import Shape
 
@@ -15,9 +17,15 @@ class Options:
     """How to fetch.
 
     Attributes:
-        batch_size: ids a call, along the side that calls run along.
+        batch_size: ids a call, along the side that calls run along; None to find out what pays.
         shape: the way of asking, such as "courses"; chosen by what it costs if not given.
-        workers: most calls in flight.
+        workers: calls in flight; None to find out how many the service bears.
+        max_workers: most calls in flight where that is found out.
+        rate: most calls a second; None for no bound but the service's.
+        max_outage_s: seconds that the service may be out before the run gives up.
+        deadline_s: seconds after which no further call begins; None for any time.
+        max_quarantined: end the run if more ids or pairs than this are rejected; None for any
+            number.
         limits: seconds and bytes of one call.
         retry: attempts and backoff of one batch.
         proxy: URL of a proxy; the environment's are not used.
@@ -29,9 +37,14 @@ class Options:
         UsageError: a value is out of range.
     """
 
-    batch_size: int = 100
+    batch_size: int | None = None
     shape: str | None = None
-    workers: int = 10
+    workers: int | None = None
+    max_workers: int = MAX_WORKERS
+    rate: float | None = None
+    max_outage_s: float = 600.0
+    deadline_s: float | None = None
+    max_quarantined: int | None = None
     limits: Limits = field(default_factory=Limits)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     proxy: str | None = None
@@ -40,11 +53,13 @@ class Options:
     token_path: str = TOKEN_PATH
 
     def __post_init__(self) -> None:
+        self._check_pace()
         if self.shape is not None and self.shape not in set(Shape):
             raise UsageError(f"shape must be one of {', '.join(Shape)}, not {self.shape!r}.")
         for name, value in (
-            ("batch_size", self.batch_size),
-            ("workers", self.workers),
+            ("batch_size", 1 if self.batch_size is None else self.batch_size),
+            ("workers", 1 if self.workers is None else self.workers),
+            ("max_workers", self.max_workers),
             ("retry.attempts", self.retry.attempts),
             ("limits.answer_bytes", self.limits.answer_bytes),
         ):
@@ -54,6 +69,7 @@ class Options:
             ("limits.connect_s", self.limits.connect_s),
             ("limits.read_s", self.limits.read_s),
             ("limits.total_s", self.limits.total_s),
+            ("deadline_s", 1.0 if self.deadline_s is None else self.deadline_s),
         ):
             if not seconds > 0:
                 raise UsageError(f"{name} must be more than 0 seconds, not {seconds!r}.")
@@ -62,3 +78,14 @@ class Options:
         for name, path in (("soap_path", self.soap_path), ("token_path", self.token_path)):
             if not path.startswith("/"):
                 raise UsageError(f"{name} must begin with a slash, not {path!r}.")
+
+    def _check_pace(self) -> None:
+        if self.rate is not None and not 0 < self.rate < math.inf:
+            raise UsageError(f"rate must be more than 0 calls a second, not {self.rate!r}.")
+        if not 0 <= self.max_outage_s < math.inf:
+            raise UsageError(
+                f"max_outage_s must be a number of seconds, 0 or more, not {self.max_outage_s!r}."
+            )
+        most = self.max_quarantined
+        if most is not None and (not isinstance(most, int) or most < 0):
+            raise UsageError(f"max_quarantined must be a whole number, 0 or more, not {most!r}.")

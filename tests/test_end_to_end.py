@@ -80,7 +80,9 @@ async def test_batches_run_along_the_learners_and_carry_the_courses_whole(
 ) -> None:
     async with (
         Simulator(account, load_profile("steady")) as simulator,
-        bulkfetch.Client(simulator.url, token=simulator.token) as client,
+        bulkfetch.Client(
+            simulator.url, token=simulator.token, options=bulkfetch.Options(batch_size=100)
+        ) as client,
     ):
         fetch = client.enrollments(learner_ids=account.learner_ids, course_ids=account.course_ids)
         async for _ in fetch:

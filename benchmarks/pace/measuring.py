@@ -13,10 +13,10 @@ from pace.cases import Case
 from virtual_time import DAY_S, run_virtually
 
 from bulkfetch.client import Client
+from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller
 from bulkfetch.engine.fetch import fetch_region
 from bulkfetch.engine.outcome import Counters
-from bulkfetch.engine.run import Batch
 from bulkfetch.errors import BulkfetchError
 from bulkfetch.http.tokens import TokenDesk
 from bulkfetch.options import Options

@@ -124,8 +124,37 @@ def export(
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard the journal and fetch anew.")
     ] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Ids a call.")] = 100,
-    workers: Annotated[int, typer.Option("--workers", help="Most calls in flight.")] = 10,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Ids a call; found out if not given."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Calls in flight; found out if not given."),
+    ] = None,
+    max_workers: Annotated[
+        int, typer.Option("--max-workers", help="Most calls in flight where that is found out.")
+    ] = 64,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", help="Most calls a second; else only the service limits them."),
+    ] = None,
+    max_outage: Annotated[
+        str,
+        typer.Option(
+            "--max-outage", help="How long the service may be out before giving up: 600, 10m, 2h."
+        ),
+    ] = "10m",
+    deadline: Annotated[
+        str | None,
+        typer.Option("--deadline", help="Begin no call after so long: 3600, 90m, 2h."),
+    ] = None,
+    max_quarantined: Annotated[
+        int | None,
+        typer.Option(
+            "--max-quarantined", help="Stop if the service rejects more ids or pairs than this."
+        ),
+    ] = None,
     attempts: Annotated[int, typer.Option("--attempts", help="Most attempts of a batch.")] = 6,
     connect_timeout: Annotated[
         float, typer.Option("--connect-timeout", help="Seconds to connect.")
@@ -173,6 +202,7 @@ def export(
     """Fetch every enrollment of the given ids into a file; the same command again resumes."""
     from bulkfetch.cli.asked import AskedArguments  # noqa: PLC0415
     from bulkfetch.cli.console import Console  # noqa: PLC0415
+    from bulkfetch.cli.durations import read_duration  # noqa: PLC0415
     from bulkfetch.cli.export import ExportArguments  # noqa: PLC0415
     from bulkfetch.cli.export import export as run_export  # noqa: PLC0415
     from bulkfetch.http.transport import Limits  # noqa: PLC0415
@@ -183,6 +213,11 @@ def export(
         return Options(
             batch_size=batch_size,
             workers=workers,
+            max_workers=max_workers,
+            rate=rate,
+            max_outage_s=read_duration(max_outage, "--max-outage"),
+            deadline_s=None if deadline is None else read_duration(deadline, "--deadline"),
+            max_quarantined=max_quarantined,
             limits=Limits(connect_timeout, read_timeout, total_timeout, max_answer_bytes),
             retry=RetryPolicy(attempts=attempts),
             proxy=proxy,

@@ -7,12 +7,15 @@ with the same settings, whether calls go over HTTP or not.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller
 from bulkfetch.engine.caps import Caps
 from bulkfetch.engine.guard import Guard
 from bulkfetch.engine.outcome import Counters, Unfetched
-from bulkfetch.engine.run import Batch, Run
+from bulkfetch.engine.run import Run, RunLimits
 from bulkfetch.options import Options
+from bulkfetch.pace.controller import Pace, PaceSettings
+from bulkfetch.pace.timeline import Timeline
 from bulkfetch.plan.cost import Bounds, Shape
 from bulkfetch.plan.planner import Planner
 from bulkfetch.plan.rectangle import Rectangle
@@ -20,6 +23,8 @@ from bulkfetch.plan.region import Region
 from bulkfetch.runtime import Runtime
 
 RowsT = TypeVar("RowsT")
+
+_WORKERS_EXPECTED = 10  # for the plan, while it is not known how many the service bears
 
 
 def make_planner(region: Region, options: Options) -> Planner:
@@ -30,7 +35,7 @@ def make_planner(region: Region, options: Options) -> Planner:
     """
     limits = options.limits
     bounds = Bounds(
-        workers=options.workers,
+        workers=options.workers or _WORKERS_EXPECTED,
         batch_size=options.batch_size,
         answer_bytes=limits.answer_bytes,
         call_s=min(limits.read_s, limits.total_s),
@@ -47,6 +52,7 @@ async def fetch_region(
     options: Options,
     runtime: Runtime,
     counters: Counters,
+    pace: Pace | None = None,
 ) -> Unfetched:
     """Fetch everything in these disjoint rectangles and hand finished batches on.
 
@@ -58,6 +64,7 @@ async def fetch_region(
         options: shape, batch size, workers, retries.
         runtime: the seam.
         counters: where the numbers go.
+        pace: the account's, if others share it; else the run has one of its own.
 
     Returns:
         What could not be fetched; empty means complete.
@@ -67,13 +74,27 @@ async def fetch_region(
         BulkfetchError: `hand_on` raised it.
         UsageError: the shape is not possible for the region.
     """
+    deadline = None if options.deadline_s is None else runtime.clock() + options.deadline_s
     run = Run(
         Guard(caller, Caps(rectangles), counters),
         hand_on,
-        workers=options.workers,
+        pace=pace or make_pace(options, runtime),
         policy=options.retry,
+        limits=RunLimits(deadline, options.max_quarantined),
         runtime=runtime,
         counters=counters,
         planner=make_planner(region, options),
     )
-    return await run.execute(rectangles, batch_size=options.batch_size)
+    return await run.execute(rectangles)
+
+
+def make_pace(options: Options, runtime: Runtime) -> Pace:
+    """Make the pace of an account, as the options pin or bound it."""
+    settings = PaceSettings(
+        batch_size=options.batch_size,
+        workers=options.workers,
+        max_workers=options.max_workers,
+        rate=options.rate,
+        max_outage_s=options.max_outage_s,
+    )
+    return Pace(settings, runtime.random, Timeline(runtime.clock(), runtime.wall_clock()))

@@ -74,7 +74,7 @@ class Lister:
         self._service = service
         self._counters = counters
         self._policy = policy
-        self._gate = RetryAfterGate(service.runtime)
+        self._gate = RetryAfterGate(service.runtime.random)
 
     async def list_ids(
         self,
@@ -137,19 +137,25 @@ class Lister:
         """
         runtime, counters = self._service.runtime, self._counters
 
-        def on_retry() -> None:
-            counters.retries += 1
+        made = 0
+
+        def should_retry(_error: TransientError) -> bool:
+            is_worth_it = made < self._policy.attempts
+            counters.retries += is_worth_it
+            return is_worth_it
 
         async for attempt in retrying(
-            self._policy, runtime, is_worth_retrying=lambda _error, _made: True, on_retry=on_retry
+            self._policy, runtime.random, should_retry=should_retry, sleep=runtime.sleep
         ):
             with attempt:
-                await self._gate.wait()
+                made += 1
+                while (wait_s := self._gate.wait_s(runtime.clock())) > 0:
+                    await runtime.sleep(wait_s)
                 try:
                     page = await self._ask_surely(axis, listed)
                 except TransientError as error:
                     if error.retry_after_s is not None:
-                        self._gate.shut(error.retry_after_s)
+                        self._gate.shut(error.retry_after_s, runtime.clock())
                     raise
         return page
 

@@ -1,15 +1,14 @@
-"""One run: workers take batches from the frontier until nothing is left or nothing can be done.
+"""One run: batches from the frontier are called for until nothing is left or nothing can be done.
 
-A worker's place is held for one attempt and the handing on of its rows, not while a retry waits:
-others go on meanwhile. There are twice as many tasks as places, so that waiting batches do not
-idle a place, and the number of open batches stays bounded. A slow taker of rows holds the places,
-and so slows the fetching.
+There are as many tasks at work as the pace allows calls; each waits for a place, cuts a batch as
+large as the pace says at that moment, and sees it through. While a retry waits its place is free,
+and another task may take it, up to twice as many as there are places, so that the number of open
+batches stays bounded. A slow taker of rows holds the places, and so slows the fetching.
 
-Reactions by class of fault: transient, retried; too large, split and later batches smaller;
-content, bisected down to the ids at fault, which are quarantined; a transient fault of the answer
-that persists while other batches succeed is treated as content, because it is this batch's own.
-When a batch has used up its attempts and nothing has succeeded since it began, the service is out
-and the run stops, incomplete.
+Reactions by class of fault: transient, retried, with the shared quota, as long as the failures are
+the service's; too large, split and later batches smaller; content, bisected down to the ids at
+fault, which are quarantined; a transient fault of the answer that persists while other batches
+succeed is treated as content, because it is this batch's own.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,15 +17,16 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from bulkfetch.engine.batch import Batch, OpenBatch, name_failed
 from bulkfetch.engine.call import Fetched, Fetcher
 from bulkfetch.engine.caps import CappedError
 from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.outcome import Counters, Unfetched
+from bulkfetch.engine.pool import Pool, StoppedError
 from bulkfetch.engine.suspects import Halves, Suspects
 from bulkfetch.errors import (
     CallError,
     ContentError,
-    FailedIds,
     FatalError,
     ForeignRowsError,
     MalformedAnswerError,
@@ -37,42 +37,36 @@ from bulkfetch.errors import (
     TooLargeError,
     TransientError,
 )
-from bulkfetch.pace.concurrency import Concurrency
-from bulkfetch.pace.gate import RetryAfterGate
+from bulkfetch.pace.batch_size import Size
+from bulkfetch.pace.controller import Pace, Ticket
 from bulkfetch.pace.retry import RetryPolicy, retrying
 from bulkfetch.plan.frontier import Frontier, default_cut
-from bulkfetch.plan.planner import Planner
-from bulkfetch.plan.rectangle import CannotSplitError, Rectangle, split
+from bulkfetch.plan.planner import DEFAULT_BATCH_SIZE, Planner
+from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
 from bulkfetch.runtime import Runtime
 
 RowsT = TypeVar("RowsT")
 
-_TASKS_PER_WORKER = 2
+_OPEN_PER_PLACE = 2
 _TIMEOUTS_BEFORE_SPLIT = 2
 _ATTEMPTS_OF_A_SUSPECT = 3
 _HOPELESS_QUARANTINES = 25
+_OF_CONTENT = (ServerFailedError, MalformedAnswerError, ForeignRowsError)
 _REQUEST_TOO_LARGE = frozenset({413, 414})
+_SHARE_OF_SUSPECTS = 2  # at most every second place is for bisection while there is other work
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(Generic[RowsT]):
-    """A finished batch, as it is handed on. Times are seconds since 1970."""
+class RunLimits:
+    """When a run ends early.
 
-    fetched: Fetched[RowsT]
-    attempts: int
-    started_at: float
-    ended_at: float
+    Attributes:
+        deadline: on the runtime's clock; no call begins after it. None for none.
+        max_quarantined: how many rectangles may be quarantined; None for any number.
+    """
 
-
-@dataclass(slots=True)
-class _Attempts:
-    """The life of one batch in the run."""
-
-    started_at: float
-    successes_before: int
-    made: int = 0
-    timeouts: int = 0
-    tried_at: float | None = None
+    deadline: float | None = None
+    max_quarantined: int | None = None
 
 
 class Run(Generic[RowsT]):
@@ -81,8 +75,9 @@ class Run(Generic[RowsT]):
     Args:
         caller: fetches one rectangle.
         hand_on: awaited with each finished batch, in no particular order; it may be slow.
-        workers: most calls in flight.
+        pace: when calls may begin and how much they ask for; several runs may share it.
         policy: attempts and backoff of a batch.
+        limits: when to end early.
         runtime: the seam.
         counters: where the numbers go.
         planner: decides what batches name, and is told of each that succeeded.
@@ -93,30 +88,34 @@ class Run(Generic[RowsT]):
         caller: Fetcher[RowsT],
         hand_on: Callable[[Batch[RowsT]], Awaitable[None]],
         *,
-        workers: int,
+        pace: Pace,
         policy: RetryPolicy,
+        limits: RunLimits,
         runtime: Runtime,
         counters: Counters,
         planner: Planner,
     ) -> None:
+        self._planner = planner
         self._caller = caller
         self._hand_on = hand_on
-        self._workers = workers
+        self._pace = pace
         self._policy = policy
+        self._limits = limits
         self._runtime = runtime
         self._counters = counters
-        self._planner = planner
         self._suspects = Suspects()
         self._suspected: set[Rectangle] = set()
-        self._concurrency = Concurrency(workers)
-        self._gate = RetryAfterGate(runtime)
+        self._suspected_open = 0
         self._quarantined = counters.quarantined
-        self._failed = counters.failed
-        self._open: dict[Rectangle, _Attempts] = {}
-        self._outage: str | None = None
-        self._most_pairs = 0  # of any batch that succeeded
+        self._open: set[OpenBatch] = set()
+        self._begun = 0
+        self._working = 0
+        self._stopped_because: str | None = None
+        self._succeeded_at = float("-inf")
+        self._control: Rectangle | None = None  # the smallest that succeeded
+        self._trials: dict[anyio.CancelScope, Ticket] = {}
 
-    async def execute(self, rectangles: Sequence[Rectangle], *, batch_size: int) -> Unfetched:
+    async def execute(self, rectangles: Sequence[Rectangle]) -> Unfetched:
         """Fetch everything in these disjoint rectangles.
 
         Returns:
@@ -126,82 +125,154 @@ class Run(Generic[RowsT]):
             FatalError: no call can succeed.
             BulkfetchError: `hand_on` raised it.
         """
-        self._frontier = Frontier(batch_size=batch_size)
+        size = self._pace.settings.batch_size or DEFAULT_BATCH_SIZE
+        self._frontier = Frontier(batch_size=size)
         self._planner.begin(rectangles, self._frontier)
-        self._places = anyio.CapacityLimiter(self._workers)
-        self._changed = anyio.Event()
+        self._pool = Pool(
+            self._pace, self._runtime, deadline=self._limits.deadline, on_stop=self._note_stop
+        )
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
-                for _ in range(self._workers * _TASKS_PER_WORKER):
-                    group.start_soon(self._work)
+                self._staff()
         except BaseExceptionGroup as failures:
             raise first_cause(failures) from None
-        if self._outage is not None:
-            for rectangle in [*self._open, *self._frontier.remaining()]:
-                self._failed.append(_name(rectangle, self._outage, self._open.get(rectangle)))
+        if self._stopped_because is not None:
+            for batch in self._open:
+                if batch.rectangle is not None:
+                    self._fail(batch.rectangle, self._stopped_because, batch)
+            for rectangle in self._frontier.remaining():
+                self._fail(rectangle, self._stopped_because, None)
         return self._counters.unfetched()
 
+    def _staff(self) -> None:
+        """Follow the pace's limit, and have a task for every place while there is work."""
+        self._pool.follow()
+        limit = self._pace.limit
+        while (
+            not self._pool.is_stopped
+            and self._working < limit
+            and len(self._open) + self._working < _OPEN_PER_PLACE * limit + 1
+            and not self._frontier.is_empty
+        ):
+            self._working += 1
+            self._group.start_soon(self._work)
+
     async def _work(self) -> None:
-        """Take batches until there are none left and none open that could give some back."""
+        """See batches through until there is none, or there are enough others at work."""
+        is_over = False
+        try:
+            while not is_over and self._working <= self._pace.limit:
+                batch = OpenBatch(self._begun, None, self._runtime.wall_clock())
+                self._begun += 1
+                is_over = not await self._see_through(batch)
+        except StoppedError:
+            pass
+        finally:
+            self._working -= 1
+        self._staff()
+
+    async def _see_through(self, batch: OpenBatch) -> bool:
+        """Take a batch and fetch it, or decide what becomes of it; False if there was none."""
         while True:
-            rectangle = self._frontier.take()
-            if rectangle is None:
-                if not self._open:
-                    return
-                await self._changed.wait()
-                continue
-            self._open[rectangle] = _Attempts(self._runtime.wall_clock(), self._counters.batches)
-            await self._fetch(rectangle)
-            del self._open[rectangle]
-            changed, self._changed = self._changed, anyio.Event()
-            changed.set()
+            try:
+                await self._fetch(batch)
+            except FatalError:
+                raise
+            except CallError as error:
+                if await self._is_service_out(batch, error):
+                    continue
+                assert batch.rectangle is not None
+                self._close(batch)
+                self._react(batch, batch.rectangle, error)
+            else:
+                self._close(batch)
+            break
+        self._staff()
+        return batch.rectangle is not None
 
-    async def _fetch(self, rectangle: Rectangle) -> None:
-        attempts = self._open[rectangle]
+    def _close(self, batch: OpenBatch) -> None:
+        self._open.discard(batch)
+        if batch.rectangle in self._suspected:
+            self._suspected_open -= 1
 
-        def is_worth_retrying(error: TransientError, _made: int) -> bool:
-            if isinstance(error, TimedOutError) and rectangle.pairs > 1:
-                return attempts.timeouts < _TIMEOUTS_BEFORE_SPLIT
-            return rectangle not in self._suspected or attempts.made < _ATTEMPTS_OF_A_SUSPECT
+    async def _fetch(self, batch: OpenBatch) -> None:
+        """Call for a batch until it succeeds or is not worth another attempt.
 
-        def on_retry() -> None:
-            self._counters.retries += 1
+        Raises:
+            CallError: the last attempt's.
+            StoppedError: no call may begin any more.
+        """
 
-        try:
-            async for attempt in retrying(
-                self._policy, self._runtime, is_worth_retrying=is_worth_retrying, on_retry=on_retry
-            ):
-                with attempt:
-                    async with self._places:
-                        await self._gate.wait()
-                        await self._attempt(rectangle, attempts)
-        except FatalError:
-            raise
-        except CallError as error:
-            self._react(rectangle, error, attempts)
+        async def back_off(seconds: float) -> None:
+            self._working -= 1
+            self._staff()
+            try:
+                await self._pool.back_off(seconds)
+            finally:
+                self._working += 1
 
-    async def _attempt(self, rectangle: Rectangle, attempts: _Attempts) -> None:
+        async for attempt in retrying(
+            self._policy,
+            self._runtime.random,
+            should_retry=lambda error: self._should_retry(batch, error),
+            sleep=back_off,
+        ):
+            with attempt:
+                async with self._pool.place() as is_probe:
+                    if batch.rectangle is None and not self._cut(batch):
+                        self._pace.health.is_probing &= not is_probe
+                        return
+                    await self._attempt(batch, is_probe=is_probe)
+
+    def _cut(self, batch: OpenBatch) -> bool:
+        """Take what the batch asks for from the frontier; False if there is nothing left."""
+        frontier, pace = self._frontier, self._pace
+        size = pace.size(frontier.axis, max(1, frontier.ids_left), self._runtime.clock())
+        frontier.batch_size = size.ids
+        is_enough = _SHARE_OF_SUSPECTS * self._suspected_open >= pace.limit
+        axis = frontier.axis
+        batch.rectangle = frontier.take(whole_first=is_enough)
+        if batch.rectangle is None:
+            return False
+        is_along = batch.rectangle.named(axis) is not None
+        batch.axis = axis if is_along else default_cut(batch.rectangle).axis
+        self._open.add(batch)
+        self._suspected_open += batch.rectangle in self._suspected
+        return True
+
+    async def _attempt(self, batch: OpenBatch, *, is_probe: bool) -> None:
         """Make one attempt and hand its rows on, while holding a place."""
-        clock = self._runtime.clock
-        started_at = clock()
-        attempts.made += 1
-        attempts.tried_at = self._runtime.wall_clock()
+        rectangle, pace, clock = batch.rectangle, self._pace, self._runtime.clock
+        assert rectangle is not None
+        axis = batch.axis
+        width = rectangle.width(axis)
+        size = Size(width, is_trial=width > pace.sizes[axis].proven)
+        ticket = pace.begin(axis, size, clock())
+        batch.attempts += 1
+        batch.tried_at = self._runtime.wall_clock()
+        is_over = False
         try:
-            fetched = await self._caller.fetch(rectangle)
+            fetched = await self._call(rectangle, ticket)
+            is_over = True
+            pace.on_success(
+                ticket,
+                clock(),
+                rows=fetched.received,
+                body_bytes=fetched.body_bytes,
+                seconds=fetched.latency_s,
+            )
         except CallError as error:
-            attempts.timeouts += isinstance(error, TimedOutError)
-            if isinstance(error, OverloadedError | TimedOutError):
-                self._concurrency.on_overload(started_at=started_at, now=clock())
-                self._places.total_tokens = self._concurrency.limit
-            if isinstance(error, TransientError) and error.retry_after_s is not None:
-                self._gate.shut(error.retry_after_s)
+            is_over = True
+            self._note_failure(batch, ticket, error, is_probe=is_probe)
             raise
-        self._concurrency.on_success(in_flight=self._places.borrowed_tokens)
-        self._places.total_tokens = self._concurrency.limit
-        self._suspects.clear(rectangle)
-        batch = Batch(fetched, attempts.made, attempts.started_at, self._runtime.wall_clock())
-        await self._hand_on(batch)
+        finally:
+            if not is_over:
+                pace.on_failure(ticket, clock())  # cancelled
+        self._note_success(batch, rectangle)
+        await self._hand_on(
+            Batch(fetched, batch.attempts, batch.started_at, self._runtime.wall_clock())
+        )
         counters = self._counters
         counters.batches += 1
         counters.rows += fetched.count
@@ -213,59 +284,200 @@ class Run(Generic[RowsT]):
             body_bytes=fetched.body_bytes,
             seconds=fetched.latency_s,
         )
-        self._most_pairs = max(self._most_pairs, rectangle.pairs)
         counters.add_anomalies(fetched.anomalies)
 
-    def _react(self, rectangle: Rectangle, error: CallError, attempts: _Attempts) -> None:
+    async def _call(self, rectangle: Rectangle, ticket: Ticket) -> Fetched[RowsT]:
+        """Call; a size that never succeeded is given up when it takes far longer than it should.
+
+        Raises:
+            CallError: it failed.
+        """
+        if not ticket.size.is_trial:
+            return await self._caller.fetch(rectangle)
+        with anyio.CancelScope() as scope:
+            self._trials[scope] = ticket
+            self._watch_trials()
+            try:
+                return await self._caller.fetch(rectangle)
+            finally:
+                del self._trials[scope]
+        raise TimedOutError(
+            "A larger batch than any before took several times longer than it should, "
+            "and was given up."
+        )
+
+    def _watch_trials(self) -> None:
+        """Give each trial under way its time, now that more is known of what calls take."""
+        now = self._runtime.clock()
+        for scope, ticket in self._trials.items():
+            patience_s = self._pace.patience_s(ticket)
+            if patience_s is not None:
+                scope.deadline = anyio.current_time() + ticket.started_at + patience_s - now
+
+    def _note_success(self, batch: OpenBatch, rectangle: Rectangle) -> None:
+        self._succeeded_at = self._runtime.clock()
+        self._pace.quota.on_success(batch.cost)
+        if self._pace.health.on_success(batch.number):
+            self._pace.on_outage_ended()
+            self._pool.wake()
+        self._suspects.clear(rectangle)
+        if self._control is None or rectangle.pairs < self._control.pairs:
+            self._control = rectangle
+        self._watch_trials()
+        self._staff()
+
+    def _note_failure(
+        self, batch: OpenBatch, ticket: Ticket, error: CallError, *, is_probe: bool
+    ) -> None:
+        """Tell the pace what a call came to, before anything is decided about its batch."""
+        pace, now = self._pace, self._runtime.clock()
+        retry_after_s = error.retry_after_s if isinstance(error, TransientError) else None
+        if isinstance(error, OverloadedError):
+            pace.on_refused(ticket, now, retry_after_s)
+        elif isinstance(error, TimedOutError):
+            batch.timeouts += 1
+            pace.on_timeout(ticket, now, retry_after_s)
+        elif isinstance(error, TooLargeError):
+            rectangle = batch.rectangle
+            is_request = error.status in _REQUEST_TOO_LARGE
+            is_size_at_fault = not is_request or (
+                rectangle is not None and rectangle.longer_axis() is ticket.axis
+            )
+            pace.on_too_large(ticket, now, is_request=is_request, is_size_at_fault=is_size_at_fault)
+        else:
+            pace.on_failure(ticket, now, retry_after_s)
+        if batch.failed_at is None:
+            batch.failed_at = now
+        if isinstance(error, TransientError):
+            if not self._is_splittable_timeout(batch, error):
+                pace.health.on_failure(batch.number, str(error), now, limit=pace.limit)
+        elif pace.health.on_success(batch.number):  # it answered
+            pace.on_outage_ended()
+        if is_probe and pace.health.outage is not None:
+            pace.health.on_probe_failed(str(error), now)
+        self._pool.follow()
+        self._pool.wake()
+
+    def _should_retry(self, batch: OpenBatch, error: TransientError) -> bool:
+        """Decide about another attempt of a batch, and charge it."""
+        pace, now = self._pace, self._runtime.clock()
+        if self._is_splittable_timeout(batch, error) and (
+            batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT or self._is_unproven(batch)
+        ):
+            return False
+        if pace.health.outage is None:
+            batch.counted += pace.health.is_own_fault(batch.number)
+            most = self._policy.attempts
+            if batch.rectangle in self._suspected:
+                most = min(most, _ATTEMPTS_OF_A_SUSPECT)
+            if batch.counted >= most:
+                return False
+            batch.cost = pace.quota.charge(after_timeout=isinstance(error, TimedOutError))
+            if batch.cost is None:
+                pace.health.begin_outage(str(error), now)
+        self._counters.retries += 1
+        pace.timeline.on_retry(now)
+        return True
+
+    def _is_splittable_timeout(self, batch: OpenBatch, error: CallError) -> bool:
+        return (
+            isinstance(error, TimedOutError)
+            and batch.rectangle is not None
+            and batch.rectangle.pairs > 1
+        )
+
+    def _is_unproven(self, batch: OpenBatch) -> bool:
+        """Whether no batch of this size has succeeded, while smaller ones have."""
+        assert batch.rectangle is not None
+        axis = batch.axis
+        return 0 < self._pace.sizes[axis].proven < batch.rectangle.width(axis)
+
+    async def _is_service_out(self, batch: OpenBatch, error: CallError) -> bool:
+        """Whether a batch that has used up its attempts has the service to blame.
+
+        If nothing else was called since it first failed, something that succeeded before is asked
+        for again, and its rows are dropped: if that succeeds, it is the batch.
+        """
+        pace = self._pace
+        if (
+            not isinstance(error, TransientError)
+            or batch.counted < min(self._policy.attempts, _ATTEMPTS_OF_A_SUSPECT)
+            or self._control is None
+            or self._has_succeeded_since(batch)
+        ):
+            return False
+        self._counters.confirmations += 1
+        try:
+            async with self._pool.place():
+                await self._caller.fetch(self._control)
+        except FatalError:
+            raise
+        except CallError as failure:
+            batch.counted = 0
+            pace.health.begin_outage(str(failure), self._runtime.clock())
+            return True
+        self._succeeded_at = self._runtime.clock()
+        if pace.health.on_success(-1):
+            pace.on_outage_ended()
+            self._pool.wake()
+        return False
+
+    def _has_succeeded_since(self, batch: OpenBatch) -> bool:
+        """Whether any call has succeeded since a batch first failed."""
+        return batch.failed_at is not None and self._succeeded_at > batch.failed_at
+
+    def _react(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> None:
         """Decide what becomes of a batch that was not fetched."""
-        others_succeed = self._counters.batches > attempts.successes_before
         if self._frontier.excludes_some_of(rectangle):
             self._frontier.give_back(rectangle)
             return
-        if isinstance(error, TooLargeError | TimedOutError) and self._halve(rectangle, error):
+        if isinstance(error, TooLargeError | TimedOutError) and self._halve(
+            batch, rectangle, error
+        ):
             return
         if isinstance(error, ContentError) or (
-            (others_succeed or rectangle in self._suspected)
-            and isinstance(error, ServerFailedError | MalformedAnswerError | ForeignRowsError)
+            isinstance(error, _OF_CONTENT)
+            and (self._has_succeeded_since(batch) or rectangle in self._suspected)
         ):
-            self._bisect(rectangle, error, attempts)
+            self._bisect(rectangle, error, batch)
             return
-        self._failed.append(_name(rectangle, str(error), attempts))
-        if not others_succeed and isinstance(error, TransientError | TokenRejectedError):
-            self._stop(f"not fetched, because the service does not answer. The last error: {error}")
+        self._fail(rectangle, str(error), batch)
+        is_service_failing = isinstance(error, TransientError | TokenRejectedError)
+        if is_service_failing and not self._has_succeeded_since(batch):
+            self._pool.stop(
+                f"not fetched, because the service does not answer. The last error: {error}"
+            )
 
-    def _halve(self, rectangle: Rectangle, error: CallError) -> bool:
-        """Ask for the halves instead, or name what was not named; False for a single pair.
+    def _halve(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> bool:
+        """Ask for parts instead; False for what cannot be parted.
 
         A request that is too large is halved along its longer side, an answer along the side that
-        batches run along, a capped list on its own. Later batches are made smaller only if none of
-        this size ever succeeded, the service says outright that the request is too large, or a
-        cap struck one of the size in use: a time-out can be bad luck.
+        batches run along, into parts of a size that has succeeded, where one has; a capped list
+        into parts that are read whole.
         """
-        axis = default_cut(rectangle).axis
+        axis = cut = batch.axis
         is_request = error.status in _REQUEST_TOO_LARGE
-        is_proven = is_request
+        most = self._pace.sizes[axis].proven
         if not is_request:
             self._planner.note_too_large(rectangle)
         if is_request or len(rectangle.named(axis) or ()) == 1:
-            axis = rectangle.longer_axis()
-        elif isinstance(error, CappedError):
-            # Pieces that are capped, too, are heavy by themselves: others need not be as small.
-            is_proven = rectangle.width(axis) >= self._frontier.batch_size
+            cut = rectangle.longer_axis()
         if isinstance(error, CappedError) and error.axis is not None and error.ids is not None:
-            axis = error.axis
-            self._frontier.shrink(axis, error.ids)
+            cut, most = error.axis, error.ids
+            self._frontier.shrink(cut, most)
+        elif cut is not axis:
+            most = 0
         try:
-            pieces = split(rectangle, axis)
+            pieces = _split_down(rectangle, cut, most)
         except CannotSplitError:
             return self._planner.narrow(rectangle)
         self._counters.splits += 1
-        if is_proven or rectangle.pairs > self._most_pairs:
-            self._frontier.shrink(axis, pieces[0].width(axis))
+        if is_request and cut is not axis:
+            self._frontier.shrink(cut, pieces[0].width(cut))
         self._frontier.give_back(*pieces)
         return True
 
-    def _bisect(self, rectangle: Rectangle, error: CallError, attempts: _Attempts) -> None:
+    def _bisect(self, rectangle: Rectangle, error: CallError, batch: OpenBatch) -> None:
         verdict = self._suspects.accuse(rectangle)
         if isinstance(verdict, Halves):
             self._counters.splits += 1
@@ -278,17 +490,33 @@ class Run(Generic[RowsT]):
             self._frontier.exclude(verdict.axis, culprit.side(verdict.axis) or ())
             culprit = culprit.replace(verdict.axis.other, None)
         # Batches that were open at the time may accuse the same id again.
-        self._quarantined.setdefault(culprit, _name(culprit, str(error), attempts))
-        if self._counters.batches == 0 and len(self._quarantined) >= _HOPELESS_QUARANTINES:
-            self._stop(f"not fetched, because every call was rejected. The last error: {error}")
+        self._quarantined.setdefault(culprit, name_failed(culprit, str(error), batch))
+        most = self._limits.max_quarantined
+        is_hopeless = (
+            self._counters.batches == 0 and len(self._quarantined) >= _HOPELESS_QUARANTINES
+        )
+        if is_hopeless or (most is not None and len(self._quarantined) > most):
+            what = "every call" if is_hopeless else f"more than {most:,} times a call"
+            self._pool.stop(f"not fetched, because {what} was rejected. The last error: {error}")
 
-    def _stop(self, cause: str) -> None:
-        """End the run as incomplete; what is open or was never begun counts as failed."""
-        if self._outage is None:
-            self._outage = cause
-            self._group.cancel_scope.cancel()
+    def _fail(self, rectangle: Rectangle, cause: str, batch: OpenBatch | None) -> None:
+        self._counters.failed.append(name_failed(rectangle, cause, batch))
+
+    def _note_stop(self, cause: str) -> None:
+        self._stopped_because = cause
 
 
-def _name(rectangle: Rectangle, cause: str, attempts: _Attempts | None) -> FailedIds:
-    made, tried_at = (0, None) if attempts is None else (attempts.made, attempts.tried_at)
-    return FailedIds(rectangle.learners, rectangle.courses, cause, made, tried_at)
+def _split_down(rectangle: Rectangle, axis: Axis, most: int) -> list[Rectangle]:
+    """Split in two, and on until no part is wider than `most`, unless that is 0.
+
+    Raises:
+        CannotSplitError: there are not two ids along the axis.
+    """
+    pieces = [*split(rectangle, axis)]
+    while most and max(piece.width(axis) for piece in pieces) > most:
+        pieces = [
+            part
+            for piece in pieces
+            for part in (split(piece, axis) if piece.width(axis) > most else (piece,))
+        ]
+    return pieces

@@ -17,11 +17,11 @@ from typing import TypeVar
 import anyio
 import pyarrow as pa
 
+from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller, HttpExchange
 from bulkfetch.engine.fetch import fetch_region
 from bulkfetch.engine.listing import ListedPage, Lister
 from bulkfetch.engine.outcome import Counters
-from bulkfetch.engine.run import Batch
 from bulkfetch.errors import IncompleteError, LocalError
 from bulkfetch.export.discovery import discover
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity

@@ -1,34 +1,237 @@
-"""How many calls may be in flight: less on loss, more while the limit is in use.
+"""How many calls may be in flight: less on loss and on delay, more while the limit is in use.
 
-Additive increase, multiplicative decrease, as in TCP: a refusal (429, 503, a time-out) takes the
-limit to 0.7 of itself, once for all the calls that were in flight when it happened; a limit's
-worth of successes adds one. The user's number of workers is the ceiling, one is the floor.
+*Delay*, as in TCP Vegas and Netflix's concurrency-limits: of n calls in flight, n × (1 - usual
+time / present time) stand in the service's queue. Times are compared a row, so that larger batches
+do not look like a queue. Begun low, the limit doubles each round trip until a queue shows; then it
+stays while the queue is between a fifth and a half of it, which is room enough not to oscillate. A
+cut that does not shorten the calls was wrong, for it was not our queue: it is taken back, and what
+calls take now is what is usual. So a service that becomes slower is not starved.
+
+*Loss*, as in TCP: a refusal takes the limit to 0.7 of itself, once for all the calls that were in
+flight together. A cut after which the share of refusals is as large as before was not our doing
+(a brown-out), and is taken back, too.
+
+Considered and left: Gradient2's long average, which drifts upward with the queue it should see;
+and probing for the shortest time by draining, as BBR does, which costs a round trip of throughput.
+
 Explicit state and steps, no I/O: the engine sets its limiter to `limit` after each step.
 """
 
+from dataclasses import dataclass
+
 _DECREASE = 0.7
+_FEWEST = 4  # calls that an epoch is judged by
+_MOST = 16
+_LITTLE, _MUCH = 0.15, 0.35  # of the calls in flight, standing in the service's queue
+_FALLS_BY_HALF = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    in_flight: int
+    seconds: float
+    rows: float
+
+    def row_s(self, overhead_rows: float) -> float:
+        return self.seconds / max(overhead_rows + self.rows, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A cut on delay that has yet to show that it helped."""
+
+    before: int
+    share: float
+    sample: _Sample
 
 
 class Concurrency:
-    """The limit and what moves it. Times are the injected clock's, in seconds."""
+    """The limit and what moves it. Times are the injected clock's, in seconds.
 
-    def __init__(self, ceiling: int) -> None:
+    Args:
+        start: calls in flight at first.
+        ceiling: most calls in flight, ever.
+        is_pinned: the caller chose the number: it falls on loss alone, and rises back to it.
+
+    Attributes:
+        epochs: how many round trips have been judged.
+        was_quiet: whether the latest showed no queue.
+    """
+
+    def __init__(self, start: int, ceiling: int, *, is_pinned: bool = False) -> None:
         self._ceiling = ceiling
-        self._limit = float(ceiling)
+        self._limit = float(min(start, ceiling))
+        self._is_pinned = is_pinned
+        self._is_slow_start = not is_pinned
         self._decreased_at = float("-inf")
+        self._epoch_began_at = float("-inf")
+        self._epoch: list[_Sample] = []
+        self._usual: _Sample | None = None
+        self._slowdown = 1.0
+        self._growths = 0
+        self._needed = _FEWEST
+        self._cut: _Cut | None = None
+        self.epochs = 0
+        self.was_quiet = True
+        self._limit_before_loss: float | None = None
+        self._lost = self._kept = 0  # since the last decrease
+        self._lost_share_before = 0.0
+        self._tolerated_share = 0.0
 
     @property
     def limit(self) -> int:
         """Calls that may be in flight now."""
         return max(1, int(self._limit))
 
-    def on_success(self, *, in_flight: int) -> None:
-        """Note a call that succeeded; `in_flight` counts it. Grows only if the limit was used."""
-        if in_flight >= self.limit:
-            self._limit = min(self._ceiling, self._limit + 1 / self._limit)
+    @property
+    def slowdown(self) -> float:
+        """How many times longer than usual calls take at present, at least 1."""
+        return self._slowdown
+
+    @property
+    def is_slow_start(self) -> bool:
+        """Whether the limit still doubles each round trip."""
+        return self._is_slow_start
+
+    def fell_since(self, time: float) -> bool:
+        """Whether the limit fell after a point in time."""
+        return self._decreased_at >= time
+
+    def hold_at(self, most: int) -> None:
+        """Take a cap that was learned elsewhere: the limit is there at once, not above."""
+        self._is_slow_start = False
+        self._limit = min(self._limit, float(max(1, most)))
+
+    def restart(self) -> None:
+        """Begin again at half the limit, doubling: the service was out."""
+        self._limit = max(1.0, self._limit / 2)
+        self._is_slow_start = not self._is_pinned
+        self._epoch.clear()
+        self._cut = None
+
+    def on_success(
+        self,
+        *,
+        started_at: float,
+        now: float,
+        seconds: float,
+        in_flight: int,
+        rows: float,
+        overhead_rows: float,
+        most: int | None = None,
+    ) -> None:
+        """Note a call that succeeded.
+
+        Args:
+            started_at: when it began.
+            now: when it ended.
+            seconds: how long it took.
+            in_flight: calls in flight when it ended, itself counted: the limit grows only in use.
+            rows: how many it brought.
+            overhead_rows: the rows that would take as long as a call's base.
+            most: a cap that was learned elsewhere.
+        """
+        ceiling = self._ceiling if most is None else min(self._ceiling, most)
+        is_in_use = in_flight >= self.limit
+        self._kept += started_at >= self._decreased_at
+        self._judge_loss(now)
+        if self._is_pinned:
+            if is_in_use:
+                self._limit = min(ceiling, self._limit + 1 / self._limit)
+            return
+        if self._is_slow_start and is_in_use:
+            self._limit = min(ceiling, self._limit + 1)
+            self._is_slow_start = self._limit < self._ceiling
+        if started_at >= self._epoch_began_at:
+            self._epoch.append(_Sample(in_flight, seconds, rows))
+            if len(self._epoch) >= self._needed:
+                self._close_epoch(now, overhead_rows, ceiling)
 
     def on_overload(self, *, started_at: float, now: float) -> None:
         """Note a refusal of a call that was started at `started_at`."""
-        if started_at >= self._decreased_at:
-            self._limit = max(1.0, self._limit * _DECREASE)
-            self._decreased_at = now
+        if started_at < self._decreased_at:
+            return
+        self._lost += 1
+        share = self._lost / (self._lost + self._kept)
+        if share <= self._tolerated_share:
+            return
+        if self._limit_before_loss is not None and self._judge_loss(now):
+            return
+        self._limit_before_loss = self._limit
+        self._lost_share_before = share
+        self._limit = max(1.0, self._limit * _DECREASE)
+        self._is_slow_start = False
+        self._decreased_at = now
+        self._lost = self._kept = 0
+        self._start_epoch(now)
+
+    def _judge_loss(self, now: float) -> bool:
+        """Look whether the last decrease helped, once enough is known; True if it did not."""
+        outcomes = self._lost + self._kept
+        if outcomes < max(2 * _FEWEST, 2 * self.limit):
+            return False
+        share = self._lost / outcomes
+        self._lost = self._kept = 0
+        before, self._limit_before_loss = self._limit_before_loss, None
+        if share <= self._tolerated_share / 2:
+            self._tolerated_share = 0.0
+        if before is None or not share or share < self._lost_share_before * 0.7:
+            return False
+        self._limit = max(self._limit, before)
+        self._tolerated_share = min(1.0, 1.5 * share)
+        self._start_epoch(now)
+        return True
+
+    def _start_epoch(self, now: float) -> None:
+        self._epoch.clear()
+        self._epoch_began_at = now
+        self._needed = max(_FEWEST, min(self.limit, _MOST))
+        self._cut = None
+
+    def _close_epoch(self, now: float, overhead_rows: float, ceiling: int) -> None:
+        """Judge the queue by the median call of the epoch, and move the limit."""
+        samples = sorted(self._epoch, key=lambda sample: sample.row_s(overhead_rows))
+        median = samples[len(samples) // 2]
+        in_flight = sorted(sample.in_flight for sample in samples)[len(samples) // 2]
+        cut = self._cut
+        self._start_epoch(now)
+        if self._usual is None:
+            self._usual = median
+        if cut is not None:
+            shorter = median.row_s(overhead_rows) / cut.sample.row_s(overhead_rows)
+            if 1 - shorter < _FALLS_BY_HALF * (1 - cut.share):
+                self._usual = median
+                self._limit = float(min(ceiling, cut.before))
+        ratio = median.row_s(overhead_rows) / max(self._usual.row_s(overhead_rows), 1e-12)
+        self._slowdown = max(1.0, ratio)
+        queue = in_flight * (1 - 1 / self._slowdown)
+        little, much = _LITTLE * in_flight + 1, _MUCH * in_flight + 2
+        self.epochs += 1
+        self.was_quiet = queue <= little
+        self._note_usual(median, is_quiet=queue <= little, is_faster=ratio < 1)
+        if queue > much:
+            self._is_slow_start = False
+            self._growths = 0
+            served = in_flight / self._slowdown
+            limit = max(1.0, served * 1.2 + 1)
+            if limit < self._limit:
+                self._cut = _Cut(int(self._limit), limit / max(in_flight, limit), median)
+                self._limit = limit
+        elif queue < little and in_flight >= self._limit - 1 and not self._is_slow_start:
+            self._growths += 1
+            step = max(1.0, self._limit * (0.1 if self._growths <= _FEWEST else 0.25))
+            self._limit = min(ceiling, self._limit + step)
+        else:
+            self._growths = 0
+
+    def _note_usual(self, median: _Sample, *, is_quiet: bool, is_faster: bool) -> None:
+        """Move what is usual: quickly to shorter times, slowly to longer ones without a queue."""
+        usual = self._usual
+        if usual is None or not (is_quiet or is_faster):
+            return
+        weight = 0.3 if is_faster else 0.1
+        self._usual = _Sample(
+            0,
+            usual.seconds + weight * (median.seconds - usual.seconds),
+            usual.rows + weight * (median.rows - usual.rows),
+        )

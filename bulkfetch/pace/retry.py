@@ -2,16 +2,17 @@
 
 Full jitter (a uniform draw from zero to an exponentially growing cap) spreads the retries of many
 workers best; see "Exponential Backoff And Jitter" in the AWS Architecture Blog. tenacity's own
-defaults never stop and retry every exception, so everything is given.
+defaults never stop and retry every exception, so everything is given. Whether a failure counts
+against the batch is not known here: the caller says when to give up.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from random import Random
 
 import tenacity
 
 from bulkfetch.errors import TransientError
-from bulkfetch.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,37 +23,36 @@ class RetryPolicy:
     base_s: float = 0.5
     cap_s: float = 20.0
 
-    def wait_s(self, retries: int, runtime: Runtime) -> float:
+    def wait_s(self, retries: int, random: Random) -> float:
         """Draw the wait before retry number `retries` + 1."""
         cap = min(self.cap_s, self.base_s * 2 ** min(retries, 32))
-        return runtime.random.uniform(0, cap)
+        return random.uniform(0, cap)
 
 
 def retrying(
     policy: RetryPolicy,
-    runtime: Runtime,
+    random: Random,
     *,
-    is_worth_retrying: Callable[[TransientError, int], bool],
-    on_retry: Callable[[], None],
+    should_retry: Callable[[TransientError], bool],
+    sleep: Callable[[float], Awaitable[None]],
 ) -> tenacity.AsyncRetrying:
     """Build the retry loop of one batch.
 
     Args:
-        policy: attempts and waits.
-        runtime: gives sleep and random.
-        is_worth_retrying: asked with a transient error and the attempts made; False gives up now.
-        on_retry: called when a retry is decided, before its wait.
+        policy: the waits.
+        random: draws them.
+        should_retry: asked once with each transient error; False gives up, and the error is raised.
+        sleep: waits.
     """
 
     def predicate(state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome is not None else None
-        return isinstance(error, TransientError) and is_worth_retrying(error, state.attempt_number)
+        return isinstance(error, TransientError) and should_retry(error)
 
     return tenacity.AsyncRetrying(
         retry=predicate,
-        stop=tenacity.stop_after_attempt(policy.attempts),
-        wait=lambda state: policy.wait_s(state.attempt_number - 1, runtime),
-        sleep=runtime.sleep,
-        before_sleep=lambda _state: on_retry(),
+        stop=tenacity.stop_never,
+        wait=lambda state: policy.wait_s(state.attempt_number - 1, random),
+        sleep=sleep,
         reraise=True,
     )

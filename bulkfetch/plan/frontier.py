@@ -79,13 +79,35 @@ class Frontier:
         """Return the ids of a side that a call may name, as far as is known; infinite if not."""
         return self._caps[axis]
 
+    @property
+    def ids_left(self) -> int:
+        """How many ids along the axis are whole and not taken, in all rows of batches."""
+        left = -self._position
+        for cut in self._whole:
+            across = cut.rectangle.named(cut.axis.other)
+            rows = 1 if across is None else math.ceil(len(across) / self.cap(cut.axis.other))
+            left += len(cut.rectangle.named(cut.axis) or ("",)) * rows
+        if self._across:
+            first = self._whole[0]
+            rows = self._across // self._row_cap
+            left -= len(first.rectangle.named(first.axis) or ("",)) * rows
+        return max(0, left)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take, but for excluded ids."""
+        return not self._pieces and not self._whole
+
     def cap(self, axis: Axis) -> int:
         """Return how many ids of a side a batch names at most if it runs along the other axis."""
         return int(min(self._other_side_cap, self._caps[axis]))
 
-    def take(self) -> Rectangle | None:
-        """Take the next batch; None when there is none left."""
-        while (batch := self._next()) is not None:
+    def take(self, *, whole_first: bool = False) -> Rectangle | None:
+        """Take the next batch; None when there is none left.
+
+        Pieces of split batches come before what is whole, unless `whole_first`.
+        """
+        while (batch := self._next(whole_first=whole_first)) is not None:
             trimmed = self._trim(batch)
             if trimmed is not None:
                 return trimmed
@@ -161,8 +183,8 @@ class Frontier:
         self._whole.clear()
         return rest
 
-    def _next(self) -> Rectangle | None:
-        if self._pieces:
+    def _next(self, *, whole_first: bool) -> Rectangle | None:
+        if self._pieces and not (whole_first and self._whole):
             return self._pieces.popleft()
         if not self._whole:
             return None

@@ -244,7 +244,7 @@ def test_an_unreachable_service_is_incomplete_and_can_be_resumed(
     bulkfetch: Bulkfetch, serve: Serve
 ) -> None:
     place = serve()
-    arguments = place.export("--attempts", "1")
+    arguments = place.export("--attempts", "1", "--max-outage", "0")
     arguments[arguments.index("--url") + 1] = "http://127.0.0.1:9"
     result = bulkfetch(*arguments)
     assert result.returncode == 3

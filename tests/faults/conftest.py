@@ -176,6 +176,7 @@ def options() -> Callable[..., bulkfetch.Options]:
             "limits": bulkfetch.Limits(connect_s=1, read_s=0.5, total_s=2),
             "batch_size": 4,
             "workers": 2,
+            "max_outage_s": 0.0,
         }
         return bulkfetch.Options(**(settings | more))  # type: ignore[arg-type]
 

@@ -46,6 +46,7 @@ async def main():
     options = bulkfetch.Options(
         workers=1,
         retry=bulkfetch.RetryPolicy(attempts=1),
+        max_outage_s=0,
         limits=bulkfetch.Limits(read_s=5, total_s=15, **json.loads(sys.argv[2])),
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

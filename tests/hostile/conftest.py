@@ -140,6 +140,7 @@ def options() -> Callable[..., bulkfetch.Options]:
             "limits": bulkfetch.Limits(connect_s=1, read_s=0.4, total_s=1.5),
             "batch_size": 4,
             "workers": 2,
+            "max_outage_s": 0.0,
         }
         return bulkfetch.Options(**(settings | more))  # type: ignore[arg-type]
 

@@ -13,7 +13,6 @@ from bulkfetch.http.retry_after import RETRY_AFTER_CAP_S, read_retry_after
 from bulkfetch.pace.concurrency import Concurrency
 from bulkfetch.pace.gate import RetryAfterGate
 from bulkfetch.pace.retry import RetryPolicy, retrying
-from bulkfetch.runtime import Runtime
 
 NOW = 1_700_000_000.0
 
@@ -24,9 +23,6 @@ class Time:
     def __init__(self) -> None:
         self.now = 0.0
         self.slept: list[float] = []
-
-    def runtime(self) -> Runtime:
-        return Runtime(clock=lambda: self.now, sleep=self.sleep, random=random.Random(1))
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -52,61 +48,59 @@ def test_retry_after_is_read_or_ignored(value: str | None, expected: float | Non
     assert read_retry_after(value, now=NOW) == expected
 
 
-async def test_the_gate_holds_everyone_and_lets_them_out_staggered() -> None:
-    time = Time()
-    gate = RetryAfterGate(time.runtime())
-    await gate.wait()
-    assert time.slept == []
-    gate.shut(10)
-    gate.shut(4)  # an earlier opening changes nothing
-    waits = []
-    for _ in range(50):
-        time.now = 0.0
-        await gate.wait()
-        waits.append(time.now)
+def test_the_gate_holds_everyone_and_lets_them_out_staggered() -> None:
+    gate = RetryAfterGate(random.Random(1))
+    assert gate.wait_s(0.0) == 0.0
+    gate.shut(10, now=0.0)
+    gate.shut(4, now=0.0)  # an earlier opening changes nothing
+    assert gate.is_shut(9.9)
+    waits = [gate.wait_s(0.0) for _ in range(50)]
     assert min(waits) >= 10
     assert max(waits) <= 10 + 2.5
     assert len({round(wait, 3) for wait in waits}) > 40
+    assert gate.wait_s(10.0) == 0.0
 
 
-async def test_a_gate_that_shuts_again_is_waited_for_again() -> None:
-    now = 0.0
-
-    async def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-        if now < 20:
-            gate.shut(20)
-
-    gate = RetryAfterGate(Runtime(clock=lambda: now, sleep=sleep, random=random.Random(1)))
-    gate.shut(5)
-    await gate.wait()
-    assert now >= 25
+def test_a_gate_that_shuts_again_is_waited_for_again() -> None:
+    gate = RetryAfterGate(random.Random(1))
+    gate.shut(5, now=0.0)
+    gate.shut(20, now=5.0)
+    assert gate.wait_s(6.0) >= 19
 
 
-def test_concurrency_falls_once_for_calls_in_flight_together_and_grows_back() -> None:
-    concurrency = Concurrency(10)
+def test_pinned_workers_fall_once_for_calls_in_flight_together_and_grow_back() -> None:
+    concurrency = Concurrency(10, 10, is_pinned=True)
     for _ in range(10):
         concurrency.on_overload(started_at=1.0, now=2.0)
     assert concurrency.limit == 7
     concurrency.on_overload(started_at=2.5, now=3.0)
     assert concurrency.limit == 4
     for _ in range(100):
-        concurrency.on_success(in_flight=1)  # the limit is not in use
+        succeed(concurrency, in_flight=1)  # the limit is not in use
     assert concurrency.limit == 4
     for _ in range(100):
-        concurrency.on_success(in_flight=concurrency.limit)
+        succeed(concurrency, in_flight=concurrency.limit)
     assert concurrency.limit == 10
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 50)), max_size=200), st.integers(1, 50))
+def succeed(concurrency: Concurrency, *, in_flight: int, at: float = 10.0) -> None:
+    concurrency.on_success(
+        started_at=at, now=at + 1, seconds=1, in_flight=in_flight, rows=10, overhead_rows=10
+    )
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 50)), max_size=200),
+    st.integers(1, 50),
+    st.booleans(),
+)
 def test_concurrency_stays_between_one_and_its_ceiling(
-    steps: list[tuple[bool, int]], ceiling: int
+    steps: list[tuple[bool, int]], ceiling: int, is_pinned: bool
 ) -> None:
-    concurrency = Concurrency(ceiling)
+    concurrency = Concurrency(4, ceiling, is_pinned=is_pinned)
     for now, (is_success, in_flight) in enumerate(steps):
         if is_success:
-            concurrency.on_success(in_flight=in_flight)
+            succeed(concurrency, in_flight=in_flight, at=now)
         else:
             concurrency.on_overload(started_at=now, now=now)
         assert 1 <= concurrency.limit <= ceiling
@@ -115,7 +109,7 @@ def test_concurrency_stays_between_one_and_its_ceiling(
 @given(st.integers(0, 200), st.integers(0, 2**32))
 def test_backoff_is_full_jitter_under_its_cap(retries: int, seed: int) -> None:
     policy = RetryPolicy(base_s=0.5, cap_s=20.0)
-    wait = policy.wait_s(retries, Runtime(random=random.Random(seed)))
+    wait = policy.wait_s(retries, random.Random(seed))
     assert 0 <= wait <= min(20.0, 0.5 * 2 ** min(retries, 32))
 
 
@@ -125,15 +119,16 @@ async def attempt(
     """Run the outcomes under a retry loop; return the attempts made and the retries announced."""
     made = retries = 0
 
-    def on_retry() -> None:
+    def should_retry(_error: TransientError) -> bool:
         nonlocal retries
-        retries += 1
+        retries += made < attempts
+        return made < attempts
 
     async for step in retrying(
         RetryPolicy(attempts=attempts),
-        time.runtime(),
-        is_worth_retrying=lambda _error, _made: True,
-        on_retry=on_retry,
+        random.Random(1),
+        should_retry=should_retry,
+        sleep=time.sleep,
     ):
         with step:
             made += 1
@@ -166,11 +161,9 @@ async def test_a_cancellation_is_not_swallowed() -> None:
     async def never(_seconds: float) -> None:
         await anyio.sleep_forever()
 
-    runtime = Runtime(sleep=never)
-
     async def call() -> None:
         async for step in retrying(
-            RetryPolicy(), runtime, is_worth_retrying=lambda _e, _m: True, on_retry=lambda: None
+            RetryPolicy(), random.Random(1), should_retry=lambda _error: True, sleep=never
         ):
             with step:
                 raise TransientError("again")

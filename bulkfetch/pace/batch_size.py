@@ -1,0 +1,180 @@
+"""How many ids a call asks for: as many as pay, less where the service refuses or is slow.
+
+Sizes are *proven* by calls that succeeded. A larger one is tried by one call, while the others go
+on at what is proven, so that a refusal costs one call. Sizes that were refused outright (413, 414)
+are a ceiling for the run; between what is proven and what was refused a few round numbers are
+tried, since limits are round, and then no more. Time-outs of a size leave a ceiling, too.
+
+What pays, from the latency model: until a call's base is a small share of it, its time comes near
+the target, or its bytes do. Where calls a second are limited, each call is dear, and only time and
+bytes count. Near the end what is left is spread over the workers, so that none idles.
+
+Considered and left: climbing by measured rows a second, which is slower to learn what the model
+says after two sizes, and never stands still.
+
+Explicit state and steps, no I/O.
+"""
+
+import math
+from dataclasses import dataclass
+
+from bulkfetch.pace.latency import LatencyModel
+
+_FIRST = 50
+_LADDER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+_GROWTH = 4.0
+_WORTH_TRYING = 1.2
+_BASE_SHARE = 0.03
+_TARGET_S = 20.0
+_TARGET_BYTES = 16 * 1024 * 1024
+_IN_FLIGHT_BYTES = 256 * 1024 * 1024
+_ANY = 1e9
+_BRIEF = 1.5  # times a call's base
+_WAVES = 1.3
+_TRIES_BELOW_REFUSED = 4
+_TIMEOUTS_KEPT = 0.9
+_MANY_TIMEOUTS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Ids for the next call; `is_trial` if no call of this size has succeeded."""
+
+    ids: int
+    is_trial: bool
+
+
+class BatchSize:
+    """The size and what is known of its bounds.
+
+    Args:
+        pinned: the caller's choice: never more; less only where the service refuses it.
+    """
+
+    def __init__(self, pinned: int | None = None) -> None:
+        self._pinned = pinned
+        self._proven = 0
+        self._refused: int | None = None  # the smallest size that was refused or timed out
+        self._tries_left = _TRIES_BELOW_REFUSED
+        self._trials: list[int] = []
+        self._timeouts = 0.0
+
+    @property
+    def proven(self) -> int:
+        """The largest size that may be used without a trial; 0 while nothing has succeeded."""
+        return self._proven
+
+    @property
+    def refused(self) -> int | None:
+        """The smallest size that is known to be too large."""
+        return self._refused
+
+    def next(
+        self, *, left: int, limit: int, model: LatencyModel, is_rate_bound: bool, is_brief: bool
+    ) -> Size:
+        """Say how many ids the next call should ask for.
+
+        Args:
+            left: ids that no call has asked for yet.
+            limit: calls in flight at a time.
+            model: what calls cost.
+            is_rate_bound: calls wait for the rate.
+            is_brief: calls should be short, because the limit still doubles with each round trip.
+        """
+        below_refused = left if self._refused is None else self._refused - 1
+        if self._pinned is not None:
+            return Size(max(1, min(self._pinned, left, below_refused)), is_trial=False)
+        spread = math.ceil(left / (limit * _WAVES))
+        if not model.is_known or not self._proven:
+            size = min(_FIRST * 2 ** len(self._trials), spread, below_refused)
+            return Size(max(1, size), is_trial=True)
+        useful = self._useful(limit, model, is_rate_bound=is_rate_bound)
+        if is_brief and model.per_id_s > 0:
+            useful = min(useful, max(_FIRST, int(_BRIEF * model.base_s / model.per_id_s)))
+        floor = math.ceil(3 * model.base_s / model.per_id_s) if model.per_id_s > 0 else left
+        size = max(1, min(useful, max(spread, min(floor, self._proven)), left, below_refused))
+        if size <= self._proven:
+            return Size(size, is_trial=False)
+        trial = self._trial(size)
+        if trial is None or trial in self._trials or len(self._trials) >= 1:
+            return Size(max(1, min(self._proven, size)), is_trial=False)
+        return Size(trial, is_trial=True)
+
+    def begin(self, size: Size) -> None:
+        """Note that a call of this size was begun."""
+        if size.is_trial:
+            self._trials.append(size.ids)
+
+    def on_success(self, size: Size) -> None:
+        """Note a call that succeeded."""
+        self._forget(size)
+        self._timeouts *= _TIMEOUTS_KEPT
+        if self._refused is None or size.ids < self._refused:
+            self._proven = max(self._proven, size.ids)
+
+    def on_failure(self, size: Size) -> None:
+        """Note a call that failed for a reason that has nothing to do with its size."""
+        self._forget(size)
+
+    def on_too_large(self, size: Size) -> None:
+        """Note a size that the service refuses (413, 414, the byte cap)."""
+        self._forget(size)
+        self._lower(size.ids)
+
+    def on_timeout(self, size: Size) -> None:
+        """Note a time-out: of a trial, or of many, where the size is at fault and not chance."""
+        self._forget(size)
+        if size.is_trial and size.ids > self._proven:
+            self._lower(size.ids)
+            return
+        if size.ids * 2 > self._proven:
+            self._timeouts += 1 - _TIMEOUTS_KEPT
+            if self._timeouts > _MANY_TIMEOUTS * (1 - _TIMEOUTS_KEPT) * 4:
+                self._timeouts = 0.0
+                self._lower(max(2, math.ceil(0.7 * self._proven)))
+
+    def learn(self, proven: int, refused: int | None) -> None:
+        """Take over what an earlier run learned."""
+        self._proven = proven
+        self._refused = refused
+        self._tries_left = 0 if refused is not None else _TRIES_BELOW_REFUSED
+
+    def _lower(self, refused: int) -> None:
+        if self._refused is None or refused < self._refused:
+            self._refused = max(2, refused)
+        self._proven = min(self._proven, self._refused - 1)
+
+    def _forget(self, size: Size) -> None:
+        if size.is_trial and size.ids in self._trials:
+            self._trials.remove(size.ids)
+
+    def _useful(self, limit: int, model: LatencyModel, *, is_rate_bound: bool) -> int:
+        """Return the size beyond which more ids a call bring nothing."""
+        bounds = [_ANY]
+        if model.per_id_s > 0:
+            bounds.append((_TARGET_S - model.base_s) / model.per_id_s)
+            if not is_rate_bound:
+                bounds.append(model.base_s / model.per_id_s * (1 / _BASE_SHARE - 1))
+        if model.bytes_per_id > 0:
+            bounds.append(min(_TARGET_BYTES, _IN_FLIGHT_BYTES / limit) / model.bytes_per_id)
+        return max(1, int(min(*bounds, _ANY)))
+
+    def _trial(self, wanted: int) -> int | None:
+        """Return a size to try above what is proven, None if it is not worth it."""
+        if self._refused is None:
+            return min(wanted, round_down(int(self._proven * _GROWTH)))
+        if self._tries_left <= 0 or wanted < self._proven * _WORTH_TRYING:
+            return None
+        middle = round_down(int(math.sqrt(self._proven * self._refused)))
+        if middle <= self._proven or middle >= self._refused:
+            return None
+        self._tries_left -= 1
+        return min(wanted, middle)
+
+
+def round_down(size: int) -> int:
+    """Return the largest round number up to a size: limits that people set are round."""
+    if size < _LADDER[-1] * 2:
+        return size
+    scale = 10 ** int(math.log10(size))
+    return int(max(step * scale for step in _LADDER if step * scale <= size))

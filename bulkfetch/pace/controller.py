@@ -1,0 +1,282 @@
+"""The pace of one account: events in, decisions out, no I/O.
+
+Whatever happens to a call is told here (it began, it succeeded, it was refused, it timed out);
+asked for are the limit of calls in flight, the ids of the next call, and how long it must wait.
+Inside, each question has its own small limiter: concurrency by delay and loss, caps told from
+refusals, the call rate, the batch size with its latency model, the Retry-After gate, the retry
+quota, the health of the service. All calls to an account share one pace, so that two fetches do not
+double it.
+
+Times are the injected clock's, in seconds.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+from bulkfetch.pace.batch_size import BatchSize, Size
+from bulkfetch.pace.concurrency import Concurrency
+from bulkfetch.pace.gate import RetryAfterGate
+from bulkfetch.pace.health import Health
+from bulkfetch.pace.latency import LatencyModel
+from bulkfetch.pace.quota import RetryQuota
+from bulkfetch.pace.rate import CallRate
+from bulkfetch.pace.refusals import RATE_MARGIN, Refusals
+from bulkfetch.pace.timeline import Timeline
+from bulkfetch.plan.rectangle import Axis
+
+MAX_WORKERS = 64
+_START = 8
+_PATIENCE = 4.0
+_PATIENCE_FLOOR_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class PaceSettings:
+    """What the caller pins or bounds.
+
+    Attributes:
+        batch_size: ids a call, never more; None to find out.
+        workers: calls in flight, never more; None to find out.
+        max_workers: most calls in flight where they are found out.
+        rate: most calls a second; None for no bound.
+        max_outage_s: how long the service may be out before the run gives up.
+    """
+
+    batch_size: int | None = None
+    workers: int | None = None
+    max_workers: int = MAX_WORKERS
+    rate: float | None = None
+    max_outage_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A call that has begun."""
+
+    axis: Axis
+    size: Size
+    started_at: float
+    in_flight: int
+    in_second: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What a call came to, until it is known whether it stood in a queue."""
+
+    axis: Axis
+    ids: int
+    rows: int
+    body_bytes: int
+    seconds: float
+
+
+class Pace:
+    """When calls may begin, and how much they ask for.
+
+    Args:
+        settings: what is pinned or bounded.
+        random: spreads waits.
+        timeline: where the record goes.
+    """
+
+    def __init__(self, settings: PaceSettings, random: Random, timeline: Timeline) -> None:
+        self.settings = settings
+        self.timeline = timeline
+        self.ceiling = settings.workers or settings.max_workers
+        self.quota = RetryQuota()
+        self.gate = RetryAfterGate(random)
+        self.health = Health(settings.max_outage_s, random)
+        self.rate = CallRate(settings.rate)
+        self.refusals = Refusals()
+        self.concurrency = Concurrency(
+            settings.workers or _START, self.ceiling, is_pinned=settings.workers is not None
+        )
+        self.models = {axis: LatencyModel() for axis in Axis}
+        self.sizes = {axis: BatchSize(settings.batch_size) for axis in Axis}
+        self.in_flight = 0
+        self._rate_bound_at = float("-inf")
+        self._latest_size = 0
+        self._unjudged: list[_Cost] = []
+        self._judged = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Pace {self.in_flight} in flight of {self.limit}, {self._latest_size} ids a call, "
+            f"{self.rate.per_second or 'any'} calls a second, {self.quota.tokens} tokens>"
+        )
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be in flight now."""
+        cap = self.refusals.most_in_flight
+        limit = self.concurrency.limit
+        return max(1, limit if cap is None else min(limit, cap))
+
+    def wait_s(self, now: float) -> float:
+        """Return how long the next call has to wait for the gate and the rate; 0 is not at all."""
+        self.refusals.try_again(now, is_rate_in_use=self._is_rate_bound(now))
+        self._take_caps()
+        gate_s = self.gate.wait_s(now)
+        if gate_s > 0:
+            self._observe(now)
+            return gate_s
+        rate_s = self.rate.wait_s(now)
+        if rate_s > 0:
+            self._rate_bound_at = now
+        return rate_s
+
+    def size(self, axis: Axis, left: int, now: float) -> Size:
+        """Say how many ids the next call along an axis should ask for; `left` are not asked yet."""
+        limit = self.limit
+        if self.concurrency.is_slow_start:
+            limit = min(self.ceiling, 2 * limit)
+        return self.sizes[axis].next(
+            left=left,
+            limit=limit,
+            model=self.models[axis],
+            is_rate_bound=self._is_rate_bound(now),
+            is_brief=self.concurrency.is_slow_start,
+        )
+
+    def expected_s(self, axis: Axis, ids: int) -> float:
+        """Say how long a call for so many ids takes at present; 0 while nothing is known."""
+        return self.models[axis].seconds_of(ids) * self.concurrency.slowdown
+
+    def patience_s(self, ticket: Ticket) -> float | None:
+        """Say how long a trial may take before it counts as timed out; None while that is unknown.
+
+        Where smaller calls have shown what an id costs, several times that is a service that cannot
+        answer so much at once, and whose gateway would say so only after a minute.
+        """
+        expected_s = self.expected_s(ticket.axis, ticket.size.ids)
+        if self.settings.batch_size is not None or not self.sizes[ticket.axis].proven:
+            return None
+        return max(_PATIENCE_FLOOR_S, _PATIENCE * expected_s)
+
+    def begin(self, axis: Axis, size: Size, now: float) -> Ticket:
+        """Note that a call begins."""
+        self.in_flight += 1
+        self._latest_size = size.ids
+        self.sizes[axis].begin(size)
+        in_second = self.rate.begin(now)
+        self._observe(now)
+        return Ticket(axis, size, now, self.in_flight, in_second)
+
+    def on_success(
+        self, ticket: Ticket, now: float, *, rows: int, body_bytes: int, seconds: float
+    ) -> None:
+        """Note a call whose rows have come.
+
+        `seconds` are those of the call itself, if others were made to check it; else 0.
+        """
+        model = self.models[ticket.axis]
+        seconds = seconds or now - ticket.started_at
+        self._unjudged.append(_Cost(ticket.axis, ticket.size.ids, rows, body_bytes, seconds))
+        if not self.concurrency.epochs:
+            self._learn_costs()
+        self.refusals.on_admitted(ticket.in_flight, ticket.in_second)
+        self.sizes[ticket.axis].on_success(ticket.size)
+        self.concurrency.on_success(
+            started_at=ticket.started_at,
+            now=now,
+            seconds=seconds,
+            in_flight=self.in_flight,
+            rows=rows,
+            overhead_rows=model.overhead_rows,
+            most=self.refusals.most_in_flight,
+        )
+        if self.concurrency.epochs != self._judged:
+            self._judged = self.concurrency.epochs
+            if self.concurrency.was_quiet:
+                self._learn_costs()
+            self._unjudged.clear()
+        self._end(now, seconds=seconds, rows=rows)
+
+    def on_refused(self, ticket: Ticket, now: float, retry_after_s: float | None) -> None:
+        """Note a call for which the service asks for less (429, 503)."""
+        self.rate.take_back(ticket.started_at)
+        self.sizes[ticket.axis].on_failure(ticket.size)
+        if retry_after_s is not None:
+            self.gate.shut(retry_after_s, now)
+        if self.refusals.on_refused(ticket.in_flight, ticket.in_second, now):
+            self._take_caps()
+        else:
+            self.concurrency.on_overload(started_at=ticket.started_at, now=now)
+        self._end(now)
+
+    def on_timeout(self, ticket: Ticket, now: float, retry_after_s: float | None) -> None:
+        """Note a call that was not answered in time."""
+        if retry_after_s is not None:
+            self.gate.shut(retry_after_s, now)
+        self.sizes[ticket.axis].on_timeout(ticket.size)
+        if not ticket.size.is_trial:
+            self.concurrency.on_overload(started_at=ticket.started_at, now=now)
+        self._end(now)
+
+    def on_too_large(
+        self, ticket: Ticket, now: float, *, is_request: bool, is_size_at_fault: bool
+    ) -> None:
+        """Note a request or an answer that was too large.
+
+        `is_size_at_fault` is whether it was the ids along the axis that made the request so.
+        """
+        if not is_request:
+            self.sizes[ticket.axis].on_timeout(ticket.size)
+        elif is_size_at_fault:
+            self.sizes[ticket.axis].on_too_large(ticket.size)
+        else:
+            self.sizes[ticket.axis].on_failure(ticket.size)
+        self._end(now)
+
+    def on_failure(self, ticket: Ticket, now: float, retry_after_s: float | None = None) -> None:
+        """Note a call that failed or was given up for any other reason."""
+        if retry_after_s is not None:
+            self.gate.shut(retry_after_s, now)
+        self.sizes[ticket.axis].on_failure(ticket.size)
+        self._end(now)
+
+    def on_outage_ended(self) -> None:
+        """Go on carefully: the service is back."""
+        self.quota.refill_after_outage()
+        self.concurrency.restart()
+
+    def _learn_costs(self) -> None:
+        """Learn what calls cost from those that stood in no queue."""
+        for cost in self._unjudged:
+            self.models[cost.axis].note(
+                ids=cost.ids, rows=cost.rows, body_bytes=cost.body_bytes, seconds=cost.seconds
+            )
+        self._unjudged.clear()
+
+    def _is_rate_bound(self, now: float) -> bool:
+        return now - self._rate_bound_at < 5.0  # noqa: PLR2004 - seconds: lately
+
+    def _take_caps(self) -> None:
+        most_in_flight, most_in_second = (
+            self.refusals.most_in_flight,
+            self.refusals.most_in_second,
+        )
+        if most_in_flight is not None:
+            self.concurrency.hold_at(most_in_flight)
+        self.rate.learn(None if most_in_second is None else RATE_MARGIN * most_in_second)
+
+    def _end(self, now: float, *, seconds: float | None = None, rows: int = 0) -> None:
+        self.in_flight -= 1
+        self.timeline.on_end(now, seconds=seconds, rows=rows)
+        self._observe(now)
+
+    def _observe(self, now: float) -> None:
+        phase = "slow start" if self.concurrency.is_slow_start else "steady"
+        if self.health.outage is not None:
+            phase = "outage"
+        elif self.gate.is_shut(now):
+            phase = "gate"
+        self.timeline.observe(
+            now,
+            in_flight=self.in_flight,
+            limit=self.limit,
+            batch_size=self._latest_size,
+            rate=self.rate.per_second,
+            phase=phase,
+        )

@@ -1,0 +1,107 @@
+"""Is it the batch or the service? And when the service is out: who asks again, and when.
+
+A failure counts against its batch only while other batches succeed. When calls fail whatever they
+ask for, that is the service's doing: no batch can help it, and none is given up for it. If nothing
+succeeds any more, or the retry quota is used up, the service is *out*: all workers pause but one,
+which probes with growing waits, each time with another batch if there is one. A success ends the
+outage; if none comes for as long as the caller allows, the run ends.
+
+Explicit state and steps, no I/O. Times are the injected clock's, in seconds.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from random import Random
+
+_REMEMBERED = 32
+_WELL = 0.7  # share of the other batches' calls that succeed, where a failure is a batch's own
+_FEWEST_IN_A_ROW = 6
+_PROBE_BASE_S = 0.5
+_PROBE_CAP_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The service is out since `began_at`; it is given up at `ends_at`. `cause` is fit to show."""
+
+    began_at: float
+    ends_at: float
+    cause: str
+
+
+class Health:
+    """What the latest calls say of the service.
+
+    Args:
+        max_outage_s: how long an outage may last; 0 has each failure count against its batch.
+        random: spreads the probes.
+    """
+
+    def __init__(self, max_outage_s: float, random: Random) -> None:
+        self._max_outage_s = max_outage_s
+        self._random = random
+        self._outcomes: deque[tuple[int, bool]] = deque(maxlen=_REMEMBERED)
+        self._failed_in_a_row = 0
+        self._probes = 0
+        self._next_probe_at = 0.0
+        self.is_probing = False
+        self.outage: Outage | None = None
+
+    def is_own_fault(self, batch: int) -> bool:
+        """Whether a failure counts against this batch: others succeed, or no outage may last."""
+        if not self._max_outage_s:
+            return True
+        others = [succeeded for number, succeeded in self._outcomes if number != batch]
+        return bool(others) and sum(others) >= _WELL * len(others)
+
+    def knows_others(self, batch: int) -> bool:
+        """Whether other batches than this one were asked for lately."""
+        return any(number != batch for number, _ in self._outcomes)
+
+    def on_success(self, batch: int) -> bool:
+        """Note a success; return whether it ends an outage."""
+        self._outcomes.append((batch, True))
+        self._failed_in_a_row = 0
+        was_out = self.outage is not None
+        self.outage = None
+        self.is_probing = False
+        self._probes = 0
+        return was_out
+
+    def on_failure(self, batch: int, cause: str, now: float, *, limit: int) -> bool:
+        """Note a failure that may be the service's; return whether an outage begins with it."""
+        self._outcomes.append((batch, False))
+        self._failed_in_a_row += 1
+        if self.outage is not None:
+            return False
+        if not self._max_outage_s or self._failed_in_a_row < max(_FEWEST_IN_A_ROW, limit):
+            return False
+        self.begin_outage(cause, now)
+        return True
+
+    def begin_outage(self, cause: str, now: float) -> None:
+        """Pause: nothing succeeds, or no retry can be paid for."""
+        if self.outage is None:
+            self.outage = Outage(now, now + self._max_outage_s, cause)
+            self._probes = 0
+            self._wait_for_probe(now)
+
+    def probe_wait_s(self, now: float) -> float | None:
+        """Return how long until somebody may probe; None while somebody does."""
+        return None if self.is_probing else max(0.0, self._next_probe_at - now)
+
+    def on_probe_failed(self, cause: str, now: float) -> None:
+        """Note that a probe got nothing; another one may follow after a longer wait."""
+        self.is_probing = False
+        if self.outage is not None:
+            self.outage = Outage(self.outage.began_at, self.outage.ends_at, cause)
+        self._wait_for_probe(now)
+
+    def is_given_up(self, now: float) -> bool:
+        """Whether the outage has lasted for as long as it may."""
+        return self.outage is not None and now >= self.outage.ends_at
+
+    def _wait_for_probe(self, now: float) -> None:
+        cap = min(_PROBE_CAP_S, _PROBE_BASE_S * 2 ** min(self._probes, 16))
+        self._probes += 1
+        self._next_probe_at = now + self._random.uniform(cap / 2, cap)
