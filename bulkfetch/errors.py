@@ -148,6 +148,10 @@ class IncompleteError(BulkfetchError):
         ]
         super().__init__("Not everything that was asked for was fetched: " + "; ".join(parts))
 
+    def __reduce__(self) -> tuple[type["IncompleteError"], tuple[object, ...]]:
+        # By what it was made of, not by its message: pools of processes pass errors as pickles.
+        return type(self), (self.quarantined, self.failed)
+
 
 class ListingError(BulkfetchError):
     """The account's ids could not be listed to their end, or there are none.

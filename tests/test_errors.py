@@ -1,0 +1,37 @@
+import copy
+import pickle
+
+import pytest
+
+from bulkfetch.errors import (
+    CredentialsError,
+    FailedIds,
+    IncompleteError,
+    OverloadedError,
+    SinkError,
+)
+
+FAILED = FailedIds(("a", "b", "c", "d"), None, "The service failed (500).", 6)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        IncompleteError([FAILED], []),
+        OverloadedError("The service asks for fewer calls (429).", status=429, retry_after_s=3.0),
+        CredentialsError("The service rejects the token (401).", status=401),
+        SinkError("The output cannot be written."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_passes_between_processes_whole(error: Exception) -> None:
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert vars(again) == vars(error)
+
+
+def test_an_incomplete_run_names_the_first_ids_and_counts_the_rest() -> None:
+    text = str(IncompleteError([], [FAILED]))
+    assert "1 failed" in text
+    assert "4 learners (a, b, c, …): The service failed (500)." in text
