@@ -289,6 +289,23 @@ def publish(
 
 
 @app.command()
+def report(
+    journal: Annotated[Path, typer.Argument(help="Journal of an export, finished or not.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Page to write; by default JOURNAL.html."),
+    ] = None,
+    quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Write a page about an export: what came, what is missing, how it went over time."""
+    from bulkfetch.cli.console import Console  # noqa: PLC0415
+    from bulkfetch.cli.report import report as run_report  # noqa: PLC0415
+
+    run_report(journal, output, Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet))
+
+
+@app.command()
 def diff(
     old: Annotated[Path, typer.Argument(help="Journal, or file that was published.")],
     new: Annotated[Path, typer.Argument(help="A later one.")],

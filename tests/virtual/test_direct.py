@@ -25,13 +25,13 @@ FAULTS = {
 EXACT: dict[str, dict[str, Any]] = {
     "healthy": {},
     "thin pipe": {"capacity": {"bandwidth_bytes_per_s": 100_000}},
-    "poison": {"permanent": {"poison_learners": 0.01}},
     "short tokens": {"token": {"calls": 7}},
     "connections grow old": {"latency": {"base_ms": 100, "per_row_us": 100_000}},
 }
 # An opening connection can change the order of requests of one instant, and so whom chance strikes
 # and who is let in.
 CLOSE: dict[str, dict[str, Any]] = {
+    "poison": {"permanent": {"poison_learners": 0.01}},
     "silent cap": {"limits": {"max_rows": {"at": 150, "past": "silent-cap"}}},
     "faulty": {"faults": FAULTS},
     "brown-out": {"schedule": [{"from_s": 0.3, "to_s": 3, "error_rate": 0.5}]},

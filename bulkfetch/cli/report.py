@@ -1,0 +1,20 @@
+"""`bulkfetch report`: a page about an export, from its journal."""
+
+import sys
+from pathlib import Path
+
+from bulkfetch.cli.console import Console
+from bulkfetch.cli.running import ending, leave, resume_command
+from bulkfetch.errors import UsageError
+from bulkfetch.export.page.write import write_page
+
+
+def report(journal: Path, output: Path | None, console: Console) -> None:
+    """Write the page and exit."""
+    target = journal.with_name(f"{journal.name}.html") if output is None else output
+    with ending(console, lambda: resume_command(sys.argv[1:])) as result:
+        if target.resolve() == journal.resolve():
+            raise UsageError("The output and the journal are the same file.")
+        write_page(journal, target)
+        console.say("report", f"The report is in {target}.", output=str(target))
+    leave(result.code)

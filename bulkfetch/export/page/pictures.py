@@ -1,0 +1,115 @@
+"""The pictures of the page: how the runs went over time."""
+
+from collections.abc import Callable, Sequence
+
+from bulkfetch.export.page.chart import Bars, Chart, Line, draw, show_seconds
+from bulkfetch.export.page.history import History, Moment
+from bulkfetch.export.page.parts import legend, section, show_count, table
+
+_BARS_KEPT = 120
+_ROWS_OF_NUMBERS = 40
+
+
+def draw_history(history: History | None) -> str:
+    """Draw how it went over time."""
+    if history is None:
+        return ""
+    few = history.summed(_BARS_KEPT)
+    shown = [
+        (phase, name, css)
+        for phase, name, css in (
+            ("gate", "waiting, as the service asked", "gate"),
+            ("outage", "outage", "outage"),
+        )
+        if any(True for _ in history.phases(phase))
+    ]
+    bands = [(css, *stretch) for phase, _, css in shown for stretch in history.phases(phase)]
+    hints = [(moment.t, _hint(moment, few.interval_s)) for moment in few.moments]
+    swatches = [(css, name, "band") for _, name, css in shown]
+
+    def panel(
+        title: str,
+        summary: str,
+        series: Sequence[Line | Bars],
+        key: Sequence[tuple[str, str, str]],
+        unit: str = "",
+    ) -> str:
+        picture = draw(
+            Chart(title, summary, few.duration_s, series, bands, hints, few.interval_s, unit)
+        )
+        return f"<h3>{title}</h3>{legend([*key, *swatches])}{picture}"
+
+    moments, bars = history.moments, few.interval_s
+    rows_a_second = Bars("bars", [(m.t, m.rows / bars) for m in few.moments], bars)
+    panels = [
+        panel(
+            "Calls in flight and their limit",
+            f"At most {show_count(max(m.in_flight for m in moments))} in flight; "
+            f"the limit ended at {show_count(moments[-1].limit)}.",
+            [_line("second", history, lambda m: m.limit), _line("first", history, _in_flight)],
+            [("first", "in flight", ""), ("second", "limit", "")],
+        ),
+        panel(
+            "Batch size",
+            "From {} to {} ids a call.".format(
+                *(show_count(moments[at].batch_size) for at in (0, -1))
+            ),
+            [_line("first", history, lambda m: m.batch_size or None)],
+            [("first", "ids a call", "")],
+        ),
+        panel(
+            "Latency",
+            "Median of the calls that succeeded.",
+            [Line("first", [(m.t, m.latency_s) for m in few.moments], is_stepped=False)],
+            [("first", "median of the calls that succeeded", "")],
+            " s",
+        ),
+        panel(
+            "Calls and retries",
+            f"{show_count(sum(m.calls for m in moments))} calls,"
+            f" {show_count(sum(m.retries for m in moments))} retries.",
+            [
+                Bars("bars", [(m.t, m.calls) for m in few.moments], bars),
+                Bars("retries", [(m.t, m.retries) for m in few.moments], bars),
+            ],
+            [
+                ("bars", f"calls in {show_seconds(bars)}", "band"),
+                ("retries", "retries", "band"),
+            ],
+        ),
+        panel("Rows a second", "", [rows_a_second], [("bars", "rows a second", "band")]),
+    ]
+    return section("Over time", "".join(panels) + _numbers(history))
+
+
+def _in_flight(moment: Moment) -> float | None:
+    return moment.in_flight
+
+
+def _line(css: str, history: History, value: Callable[[Moment], float | None]) -> Line:
+    return Line(css, [(moment.t, value(moment)) for moment in history.moments])
+
+
+def _hint(moment: Moment, interval_s: float) -> str:
+    latency = "–" if moment.latency_s is None else show_seconds(moment.latency_s)
+    return (
+        f"{show_seconds(moment.t)} to {show_seconds(moment.t + interval_s)}: "
+        f"{moment.in_flight:,.0f} in flight of {moment.limit:,.0f}, {moment.batch_size:,.0f} ids"
+        f" a call, latency {latency}, {moment.calls:,.0f} calls, {moment.retries:,.0f} retries,"
+        f" {moment.rows:,.0f} rows"
+    )
+
+
+def _numbers(history: History) -> str:
+    """Give the same in a table, for those who cannot see the pictures."""
+    heads = ["From", "In flight", "Limit", "Ids a call", "Latency", "Calls", "Retries", "Rows"]
+    rows = [
+        [
+            show_seconds(m.t),
+            *map(show_count, (m.in_flight, m.limit, m.batch_size)),
+            "–" if m.latency_s is None else show_seconds(m.latency_s),
+            *map(show_count, (m.calls, m.retries, m.rows)),
+        ]
+        for m in history.summed(_ROWS_OF_NUMBERS).moments
+    ]
+    return f"<details><summary>The same in numbers</summary>{table(heads, rows)}</details>"

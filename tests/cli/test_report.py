@@ -1,0 +1,33 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def exported(serve: Callable[..., Any], bulkfetch: Callable[..., Any]) -> Any:
+    place = serve({"permanent": {"poison_learners": 0.01}})
+    assert bulkfetch(*place.export()).returncode == 3
+    return place
+
+
+def test_a_page_about_an_export_is_written_beside_its_journal(
+    exported: Any, bulkfetch: Callable[..., Any]
+) -> None:
+    result = bulkfetch("report", "o.csv.bulkfetch")
+    assert (result.returncode, result.stdout) == (0, b"")
+    assert b"o.csv.bulkfetch.html" in result.stderr
+    page = (exported.directory / "o.csv.bulkfetch.html").read_text("utf-8")
+    assert "Wrong parameters" in page
+    assert all(learner in page for learner in exported.simulator.poison_learners)
+
+
+@pytest.mark.usefixtures("exported")
+def test_the_page_replaces_neither_the_journal_nor_a_directory(
+    bulkfetch: Callable[..., Any],
+) -> None:
+    for target, code in (("o.csv.bulkfetch", 2), (".", 2), ("missing/page.html", 7)):
+        result = bulkfetch("report", "o.csv.bulkfetch", "-o", target)
+        assert result.returncode == code, result.stderr
+    assert bulkfetch("report", "no.journal").returncode == 2
+    assert bulkfetch("report", "o.csv.bulkfetch", "-o", "page.html").returncode == 0
