@@ -306,6 +306,94 @@ def report(
 
 
 @app.command()
+def verify(
+    journal: Annotated[Path, typer.Argument(help="Journal of an export.")],
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample", min=1, help="How many ids, chosen at random, are asked for again; 1000."
+        ),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Ask for everything again.")] = False,
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="The service, to confirm it: it is the journal's."),
+    ] = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option("--token-file", help="File with the token, or variables, as for an export."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write what was found there as JSON."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="How many differences are shown.")
+    ] = 50,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Calls in flight; found out if not given."),
+    ] = None,
+    attempts: Annotated[int, typer.Option("--attempts", help="Most attempts of a batch.")] = 6,
+    connect_timeout: Annotated[
+        float, typer.Option("--connect-timeout", help="Seconds to connect.")
+    ] = 15.0,
+    read_timeout: Annotated[
+        float, typer.Option("--read-timeout", help="Seconds of silence.")
+    ] = 120.0,
+    total_timeout: Annotated[
+        float, typer.Option("--total-timeout", help="Seconds for a whole call.")
+    ] = 900.0,
+    max_answer_bytes: Annotated[
+        int, typer.Option("--max-answer-bytes", help="Most bytes of one answer, inflated.")
+    ] = 1024 * 1024 * 1024,
+    proxy: Annotated[
+        str | None,
+        typer.Option("--proxy", help="URL of a proxy; the environment's are not used."),
+    ] = None,
+    ca_bundle: Annotated[
+        Path | None,
+        typer.Option("--ca-bundle", help="PEM file of certificate authorities to trust."),
+    ] = None,
+    soap_path: Annotated[
+        str, typer.Option("--soap-path", help="Where SOAP calls go, below the URL.")
+    ] = "/api/v2/soap/2.0",
+    token_path: Annotated[
+        str, typer.Option("--token-path", help="Where tokens are asked for, below the URL.")
+    ] = "/api/v3/token",
+    quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Ask the service again, in other calls, and name what differs; exit 3 if anything does."""
+    from bulkfetch.cli.console import Console  # noqa: PLC0415
+    from bulkfetch.cli.verify import VerifyArguments  # noqa: PLC0415
+    from bulkfetch.cli.verify import verify as run_verify  # noqa: PLC0415
+    from bulkfetch.http.transport import Limits  # noqa: PLC0415
+    from bulkfetch.options import Options  # noqa: PLC0415
+    from bulkfetch.pace.retry import RetryPolicy  # noqa: PLC0415
+
+    if full and sample is not None:
+        raise typer.BadParameter("--full and --sample exclude each other.")
+
+    def make_options() -> Options:
+        return Options(
+            workers=workers,
+            limits=Limits(connect_timeout, read_timeout, total_timeout, max_answer_bytes),
+            retry=RetryPolicy(attempts=attempts),
+            proxy=proxy,
+            ca_bundle=ca_bundle,
+            soap_path=soap_path,
+            token_path=token_path,
+        )
+
+    run_verify(
+        VerifyArguments(journal, None if full else sample or 1_000, url, token_file, report, limit),
+        make_options,
+        Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+    )
+
+
+@app.command()
 def diff(
     old: Annotated[Path, typer.Argument(help="Journal, or file that was published.")],
     new: Annotated[Path, typer.Argument(help="A later one.")],

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import anyio
 from rich.console import Console as RichConsole
@@ -17,14 +18,26 @@ from rich.progress import (
 from rich.text import Text
 
 from bulkfetch.cli.console import Console
-from bulkfetch.export.job import ExportJob
 from bulkfetch.export.job import Progress as State
 
 _BAR_EVERY_S = 0.1
 _LINE_EVERY_S = 10.0
 
 
-async def show_progress(job: ExportJob, console: Console) -> None:
+class Job(Protocol):
+    """Whatever runs for long, can be stopped, and says where it stands."""
+
+    async def run(self) -> None:
+        """Run to the end, or raise a BulkfetchError."""
+
+    def stop(self) -> None:
+        """Have threads give up; call it before cancelling `run`."""
+
+    def progress(self) -> State:
+        """Say where it stands."""
+
+
+async def show_progress(job: Job, console: Console) -> None:
     """Show a job's progress until cancelled."""
     if console.shows_bar:
         with _bar(console) as update:
@@ -62,7 +75,7 @@ class _TwoLines(Progress):
 
 
 @contextlib.contextmanager
-def _bar(console: Console) -> Iterator[Callable[[ExportJob], None]]:
+def _bar(console: Console) -> Iterator[Callable[[Job], None]]:
     """Draw the bar; the function given brings it up to date."""
     rich_console = RichConsole(file=console.stream, markup=False, highlight=False)
     bar = _TwoLines(
@@ -78,7 +91,7 @@ def _bar(console: Console) -> Iterator[Callable[[ExportJob], None]]:
     with bar:
         task = bar.add_task("opening", total=None, ids="")
 
-        def update(job: ExportJob) -> None:
+        def update(job: Job) -> None:
             state = job.progress()
             elapsed = max(time.monotonic() - started, 0.001)
             speed = (state.rows - state.resumed_rows) / elapsed

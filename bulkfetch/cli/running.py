@@ -18,9 +18,8 @@ import anyio
 
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.exit_codes import ExitCode, exit_code_of
-from bulkfetch.cli.progress import show_progress
+from bulkfetch.cli.progress import Job, show_progress
 from bulkfetch.errors import BulkfetchError, IncompleteError
-from bulkfetch.export.job import ExportJob
 
 _PATIENCE_S = 1.5
 _SIGNAL_EXIT = 128
@@ -37,7 +36,7 @@ class TerminatedError(BaseException):
     """SIGTERM, while no event loop listens for it. Not for handlers of ordinary errors."""
 
 
-async def run_job(job: ExportJob, console: Console) -> int | None:
+async def run_job(job: Job, console: Console) -> int | None:
     """Run a job with its progress shown.
 
     Returns:

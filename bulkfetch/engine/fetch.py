@@ -5,6 +5,7 @@ with the same settings, whether calls go over HTTP or not.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from bulkfetch.engine.batch import Batch
@@ -17,8 +18,9 @@ from bulkfetch.options import Options
 from bulkfetch.pace.controller import Pace, PaceSettings
 from bulkfetch.pace.timeline import Timeline
 from bulkfetch.plan.cost import Bounds, Shape
+from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.planner import Planner
-from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region
 from bulkfetch.runtime import Runtime
 
@@ -86,6 +88,40 @@ async def fetch_region(
         planner=make_planner(region, options),
     )
     return await run.execute(rectangles)
+
+
+async def fetch_calls(
+    calls: Sequence[Rectangle],
+    caller: Caller[RowsT],
+    hand_on: Callable[[Batch[RowsT]], Awaitable[None]],
+    *,
+    options: Options,
+    runtime: Runtime,
+    counters: Counters,
+) -> Unfetched:
+    """Make calls that are planned already, and hand their batches on; see `fetch_region`.
+
+    Args:
+        calls: each asked for as it is, unless it proves too large; they may overlap.
+        caller: fetches one rectangle.
+        hand_on: awaited with each finished batch, in no particular order.
+        options: workers, retries.
+        runtime: the seam.
+        counters: where the numbers go.
+    """
+    deadline = None if options.deadline_s is None else runtime.clock() + options.deadline_s
+    widest = max((each.width(axis) for each in calls for axis in Axis), default=1)
+    run = Run(
+        Guard(caller, Caps(calls), counters),
+        hand_on,
+        pace=make_pace(replace(options, batch_size=widest), runtime),
+        policy=options.retry,
+        limits=RunLimits(deadline, options.max_quarantined),
+        runtime=runtime,
+        counters=counters,
+        planner=FixedPlan(),
+    )
+    return await run.execute(calls)
 
 
 def make_pace(options: Options, runtime: Runtime) -> Pace:

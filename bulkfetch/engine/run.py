@@ -40,6 +40,7 @@ from bulkfetch.errors import (
 from bulkfetch.pace.batch_size import Size
 from bulkfetch.pace.controller import Pace, Ticket
 from bulkfetch.pace.retry import RetryPolicy, retrying
+from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.frontier import Frontier, default_cut
 from bulkfetch.plan.planner import DEFAULT_BATCH_SIZE, Planner
 from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
@@ -93,7 +94,7 @@ class Run(Generic[RowsT]):
         limits: RunLimits,
         runtime: Runtime,
         counters: Counters,
-        planner: Planner,
+        planner: Planner | FixedPlan,
     ) -> None:
         self._planner = planner
         self._caller = caller

@@ -240,6 +240,11 @@ class Journal:
         )
         return JournalTotals(*sums)
 
+    def times(self) -> tuple[float, float] | None:
+        """Return when the first batch was begun and the last one came; None without any."""
+        ((first, last),) = self._file.select("SELECT min(started_at), max(ended_at) FROM batch")
+        return None if first is None else (first, last)
+
     def anomalies(self, limit: int) -> list[Anomaly]:
         """Return the first values that could not be read, of all runs."""
         statement = "SELECT enrollment_id, field, raw FROM anomaly ORDER BY rowid LIMIT ?"
