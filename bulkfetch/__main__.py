@@ -2,9 +2,12 @@
 
 import sys
 
+from bulkfetch.cli.process import set_up
+
 
 def main() -> None:
     """Run the command line; exit with 2 and one sentence where its extra is not installed."""
+    set_up()
     try:
         from bulkfetch.cli.app import run  # noqa: PLC0415 - core installs without Typer
     except ModuleNotFoundError as error:

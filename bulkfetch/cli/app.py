@@ -477,7 +477,7 @@ def simulate(
             console=console,
         )
 
-    with ending(console, lambda: None) as result:
+    with ending(console, None) as result:
         number = anyio.run(run)
         result.code = 128 + number
     leave(result.code)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.ids import read_ids
-from bulkfetch.cli.running import ending, leave, run_job, say_stopped
+from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped
 from bulkfetch.cli.simulate import COURSES_FILE, LEARNERS_FILE, TOKEN_FILE
 from bulkfetch.cli.summary import say_summary
 from bulkfetch.errors import SinkError
@@ -33,7 +33,8 @@ _PATIENCE_S = 5
 
 def demo(*, enrollments: int, directory: Path, profile: str, console: Console) -> None:
     """Start the simulator, export it to Parquet, show what came, and exit."""
-    with ending(console, lambda: "bulkfetch demo") as result:
+    resume = Resume("bulkfetch demo", is_kept=False)  # each demo is a new server
+    with ending(console, resume) as result:
         learners = max(1, enrollments // 10)
         console.say(
             "demo",
@@ -42,9 +43,9 @@ def demo(*, enrollments: int, directory: Path, profile: str, console: Console) -
         )
         with _simulator(enrollments, learners, directory, profile) as url:
             job = ExportJob(_settings(url, directory))
-            stopped_by = anyio.run(run_job, job, console)
+            stopped_by = anyio.run(run_job, job, console, resume)
         if stopped_by is not None:
-            result.code = say_stopped(console, stopped_by, "bulkfetch demo")
+            result.code = say_stopped(console, stopped_by, resume)
         else:
             _show_rows(directory / "enrollments.parquet")
             say_summary(job, console)

@@ -13,7 +13,8 @@ import anyio
 from bulkfetch.cli.asked import AskedArguments, read_asked
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.credentials import find_credentials
-from bulkfetch.cli.running import ending, leave, resume_command, run_job, say_stopped
+from bulkfetch.cli.process import require_descriptors, resume_command
+from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped
 from bulkfetch.cli.summary import say_summary, write_report
 from bulkfetch.errors import SinkError, UsageError
 from bulkfetch.export.atomic import check_target
@@ -54,11 +55,8 @@ def export(
     """
     to_stdout = arguments.output == "-"
     # Without a journal of its own, an export to standard output has nothing to go on from.
-    can_resume = not to_stdout or arguments.journal is not None
-
-    def resume() -> str | None:
-        return resume_command(sys.argv[1:]) if can_resume else None
-
+    is_kept = not to_stdout or arguments.journal is not None
+    resume = Resume(resume_command(sys.argv[1:]), is_kept)
     with ending(console, resume) as result, ExitStack() as stack:
         if to_stdout and arguments.journal is None:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulkfetch-"))
@@ -68,9 +66,10 @@ def export(
         settings = _settle(arguments, make_options(), journal, console)
         if arguments.report is not None:
             check_target(arguments.report)
+        require_descriptors(settings.options.workers)
         job = ExportJob(settings)
         try:
-            stopped_by = anyio.run(run_job, job, console)
+            stopped_by = anyio.run(run_job, job, console, resume)
         except BaseException:
             # What ended the run is what is said in the end.
             _write_report(job, arguments.report, console)
@@ -80,7 +79,7 @@ def export(
         if stopped_by is None:
             say_summary(job, console)
         else:
-            result.code = say_stopped(console, stopped_by, resume())
+            result.code = say_stopped(console, stopped_by, resume)
     leave(result.code)
 
 

@@ -8,7 +8,15 @@ from functools import partial as bind
 from pathlib import Path
 
 from bulkfetch.cli.console import Console
-from bulkfetch.cli.running import ending, leave, resume_command
+from bulkfetch.cli.process import resume_command
+from bulkfetch.cli.running import (
+    Resume,
+    TerminatedError,
+    ending,
+    exit_later,
+    leave,
+    signal_of,
+)
 from bulkfetch.cli.summary import say_changes
 from bulkfetch.errors import UsageError
 from bulkfetch.export.republish import republish
@@ -31,7 +39,8 @@ class PublishArguments:
 def publish(arguments: PublishArguments, console: Console) -> None:
     """Publish a journal and exit."""
     stop = threading.Event()
-    with ending(console, lambda: resume_command(sys.argv[1:])) as result:
+    resume = Resume(resume_command(sys.argv[1:]))
+    with ending(console, resume) as result:
         sink = choose_sink(
             arguments.output,
             sys.stdout.buffer,
@@ -52,8 +61,9 @@ def publish(arguments: PublishArguments, console: Console) -> None:
         with ThreadPoolExecutor(1) as executor:
             try:
                 published = executor.submit(work).result()
-            except BaseException:
+            except (KeyboardInterrupt, TerminatedError) as error:
                 stop.set()
+                exit_later(console, signal_of(error), resume)
                 raise
         changes = say_changes(published.changes) or f"{published.bytes_written:,} bytes"
         console.say(

@@ -1,17 +1,17 @@
 """Run a job under signals, and turn every ending into an exit code and its last lines.
 
 The first SIGINT or SIGTERM stops the job: no new call, the batch in hand whole in the journal or
-not at all. What has not ended after a moment, or a second signal, ends the process.
+not at all. What has not ended after a moment, or a second signal, ends the process. Whatever the
+ending, the last line is the command that goes on from there.
 """
 
 import contextlib
 import os
-import shlex
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import anyio
@@ -21,7 +21,8 @@ from bulkfetch.cli.exit_codes import ExitCode, exit_code_of
 from bulkfetch.cli.progress import Job, show_progress
 from bulkfetch.errors import BulkfetchError, IncompleteError
 
-_PATIENCE_S = 1.5
+_PATIENCE_S = 1.4
+_WORDS_S = 0.2
 _SIGNAL_EXIT = 128
 
 
@@ -32,12 +33,25 @@ class Ending:
     code: int = ExitCode.COMPLETE
 
 
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """How to go on: the command, and whether what was fetched so far is kept for it."""
+
+    command: str
+    is_kept: bool = True
+
+
 class TerminatedError(BaseException):
     """SIGTERM, while no event loop listens for it. Not for handlers of ordinary errors."""
 
 
-async def run_job(job: Job, console: Console) -> int | None:
+async def run_job(job: Job, console: Console, resume: Resume) -> int | None:
     """Run a job with its progress shown.
+
+    Args:
+        job: what to run.
+        console: where progress is shown.
+        resume: how to go on if the process has to end in here.
 
     Returns:
         The number of the signal that stopped it; None if it came to its end.
@@ -46,6 +60,7 @@ async def run_job(job: Job, console: Console) -> int | None:
         BulkfetchError: what the job raised.
     """
     stopped_by: list[int] = []
+    timers: list[threading.Timer] = []
     finished = False
     failure: BulkfetchError | None = None
     async with anyio.create_task_group() as group:
@@ -55,9 +70,9 @@ async def run_job(job: Job, console: Console) -> int | None:
             with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async for number in signals:
                     if stopped_by:
-                        os._exit(_SIGNAL_EXIT + number)
+                        _exit_now(console, number, resume)
                     stopped_by.append(number)
-                    _exit_later(number)
+                    timers.append(exit_later(console, number, resume))
                     job.stop()
                     job_scope.cancel()
 
@@ -70,43 +85,64 @@ async def run_job(job: Job, console: Console) -> int | None:
             except BulkfetchError as error:
                 failure = error
         group.cancel_scope.cancel()
-    if stopped_by and not finished:
+    if finished:
+        for timer in timers:
+            timer.cancel()
+        return None
+    if stopped_by:
         return stopped_by[0]
     if failure is not None:
         raise failure
     return None
 
 
-def _exit_later(number: int) -> None:
-    """End the process if what is under way (a long sort, a stuck disk) does not end soon."""
-    timer = threading.Timer(_PATIENCE_S, os._exit, [_SIGNAL_EXIT + number])
+def exit_later(console: Console, number: int, resume: Resume) -> threading.Timer:
+    """End the process if what is under way (a long sort, a stuck disk) does not end soon.
+
+    The journal is then as after any other kill: each batch is in it whole or not at all.
+    """
+    timer = threading.Timer(_PATIENCE_S, _exit_now, [console, number, resume])
     timer.daemon = True
     timer.start()
+    return timer
+
+
+def _exit_now(console: Console, number: int, resume: Resume) -> None:
+    """End the process, with the last lines unless the reader of standard error is stuck."""
+    words = threading.Thread(target=say_stopped, args=(console, number, resume), daemon=True)
+    words.start()
+    words.join(_WORDS_S)
+    os._exit(_SIGNAL_EXIT + number)
 
 
 @contextlib.contextmanager
-def ending(console: Console, resume: Callable[[], str | None]) -> Generator[Ending, None, None]:
+def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, None]:
     """Turn whatever ends the block into an exit code, and say it in one sentence.
 
     Args:
         console: where the last lines go.
-        resume: gives the command that goes on from here, if there is one.
+        resume: how to go on from here; None where there is nothing to go on with.
     """
     result = Ending()
 
     def terminate(_number: int, _frame: object) -> None:
         raise TerminatedError
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = [
+        (number, signal.signal(number, handler))
+        for number, handler in (
+            (signal.SIGTERM, terminate),
+            (signal.SIGINT, signal.default_int_handler),
+        )
+    ]
     try:
         yield result
     except BulkfetchError as error:
         result.code = exit_code_of(error)
-        command = None if result.code == ExitCode.USAGE else resume()
-        _fail(console, str(error), _how(error), command, result.code)
+        how = None if result.code == ExitCode.USAGE else resume
+        _fail(console, str(error), _how(error, resume), how, result.code)
     except (KeyboardInterrupt, TerminatedError) as error:
-        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
-        result.code = say_stopped(console, number, resume())
+        result.code = say_stopped(console, signal_of(error), resume)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, said without locals
         result.code = ExitCode.BUG
         if os.environ.get("BULKFETCH_DEBUG") == "1":
@@ -116,25 +152,28 @@ def ending(console: Console, resume: Callable[[], str | None]) -> Generator[Endi
             f"An unexpected {type(error).__name__} ended the run: this is a bug in bulkfetch "
             "(BULKFETCH_DEBUG=1 shows where).",
             "Go on with:",
-            resume(),
+            resume,
             result.code,
         )
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
-def say_stopped(console: Console, number: int, command: str | None) -> int:
+def signal_of(error: BaseException) -> int:
+    """Return the number of the signal that an exception stands for."""
+    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+
+
+def say_stopped(console: Console, number: int, resume: Resume | None) -> int:
     """Say that a signal stopped the run, and return its exit code."""
     name = "Interrupted" if number == signal.SIGINT else "Terminated"
     code = _SIGNAL_EXIT + number
-    _fail(console, f"{name}. What was fetched is kept.", "Go on with:", command, code)
+    if resume is None or resume.is_kept:
+        _fail(console, f"{name}. What was fetched is kept.", "Go on with:", resume, code)
+    else:
+        _fail(console, f"{name}. Nothing is kept.", "Begin again with:", resume, code)
     return code
-
-
-def resume_command(arguments: list[str]) -> str:
-    """Return the command that goes on, from this one's arguments. No argument holds a secret."""
-    kept = [argument for argument in arguments if argument != "--restart"]
-    return shlex.join(["bulkfetch", *kept])
 
 
 def leave(code: int) -> None:
@@ -148,16 +187,18 @@ def leave(code: int) -> None:
     sys.exit(code)
 
 
-def _how(error: BulkfetchError) -> str:
+def _how(error: BulkfetchError, resume: Resume | None) -> str:
+    if resume is not None and not resume.is_kept:
+        return "Nothing is kept. Begin again with:"
     if isinstance(error, IncompleteError):
         return "What was fetched is kept in the journal. Ask again for the rest with:"
     return "When that is mended, go on with:"
 
 
-def _fail(console: Console, sentence: str, how: str, command: str | None, code: int) -> None:
-    if command is None:
+def _fail(console: Console, sentence: str, how: str, resume: Resume | None, code: int) -> None:
+    if resume is None:
         console.fail(sentence, exit_code=int(code))
     elif console.as_json:
-        console.fail(sentence, exit_code=int(code), resume=command)
+        console.fail(sentence, exit_code=int(code), resume=resume.command)
     else:
-        console.fail(f"{sentence}\n{how}\n  {command}")
+        console.fail(f"{sentence}\n{how}\n  {resume.command}")

@@ -1,5 +1,8 @@
 """Outputs that are one file, or a stream of the same bytes."""
 
+import fcntl
+import os
+import select
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +66,20 @@ class StreamSink:
         return
 
     def check(self) -> None:
-        """Whether somebody reads a stream shows when it is written."""
+        """Check that the stream can be written and that its reader, if any, is still there.
+
+        Raises:
+            SinkError: it cannot, or is not.
+        """
+        try:
+            descriptor = self.stream.fileno()
+            can_be_written = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        except (OSError, ValueError):
+            return  # not the system's stream
+        readers = select.poll()
+        readers.register(descriptor, 0)  # a pipe that nobody reads is an error, asked for or not
+        if not can_be_written or any(event & select.POLLERR for _, event in readers.poll(0)):
+            raise SinkError("The output stream is closed: nobody would read what is written.")
 
     def partial(self) -> Self:
         """Return the stream itself: it holds nothing that could be lost."""
