@@ -106,7 +106,7 @@ class Journal:
         """Open a journal for its own sake, whatever inputs it belongs to.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or nothing in it.
             JournalError: another run holds it, or it is damaged or no journal.
         """
         with mapped(path):
@@ -114,6 +114,8 @@ class Journal:
                 raise UsageError(f"There is no journal {path}.")
         journal = cls(JournalFile(path))
         with journal._closed_on_failure():
+            if is_blank(journal._connection):
+                raise UsageError(f"There is nothing in the journal {path}: no export began it.")
             journal._check_soundness()
         return journal
 

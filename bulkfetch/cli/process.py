@@ -1,0 +1,76 @@
+"""What the process sets up before anything else: private files, standard streams, early signals.
+
+Light on imports, because it has to come before the heavy ones.
+"""
+
+import os
+import resource
+import shlex
+import signal
+import sys
+
+from bulkfetch.errors import LocalError
+
+_STANDARD_STREAMS = 3
+# Journal with its log, lock, output, spilled sort, event loop, resolver: measured, and half again.
+_DESCRIPTORS_BESIDES_CALLS = 32
+_DESCRIPTORS_PER_CALL = 2  # an empty answer is confirmed on a fresh connection
+
+
+def set_up() -> None:
+    """Make files private, closed standard streams harmless, and early signals one sentence."""
+    os.umask(0o077)  # temporary files of libraries, too
+    _open_closed_streams()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+
+
+def resume_command(arguments: list[str]) -> str:
+    """Return the command that goes on, from this one's arguments. No argument holds a secret."""
+    kept = [argument for argument in arguments if argument != "--restart"]
+    return shlex.join(["bulkfetch", *kept])
+
+
+def require_descriptors(workers: int) -> None:
+    """Make sure that so many calls in flight find descriptors; raise the soft limit if need be.
+
+    Raises:
+        LocalError: the process may not have so many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = workers * _DESCRIPTORS_PER_CALL + _DESCRIPTORS_BESIDES_CALLS
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise LocalError(
+            f"This process may have {hard:,} files and connections open at a time, and {workers:,} "
+            f"workers need up to {needed:,}: raise the limit (ulimit -n), or use fewer --workers."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def _open_closed_streams() -> None:
+    """Open what is closed of descriptors 0, 1 and 2, or the next file opened would be one of them.
+
+    All are opened for reading: writing to a standard output that was closed remains an error.
+    """
+    for descriptor in range(_STANDARD_STREAMS):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest that is free: this one
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+
+
+def _leave(number: int, _frame: object) -> None:
+    """End at once: nothing was begun. Commands put their own handlers in this one's place."""
+    command = shlex.join(["bulkfetch", *sys.argv[1:]])
+    try:
+        os.write(2, f"\nStopped before it began. The command is:\n  {command}\n".encode())
+    finally:
+        os._exit(128 + number)

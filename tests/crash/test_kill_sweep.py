@@ -1,0 +1,166 @@
+"""SIGKILL at every write-like system call of an export; then the same command again.
+
+After each kill the journal opens, holds every batch that was acknowledged, and nothing of it is
+asked for again (C1); the output is the old whole file or the new one (C2); everything is private
+(S5). After the resume, which has another batch size and other workers, the bytes are those of an
+undisturbed run (I5) and nothing else is left in the directory.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bulkfetch.errors import UsageError
+from bulkfetch.export.journal import Journal
+from bulkfetch.plan.rectangle import Rectangle
+
+OpenSite = Callable[..., AbstractContextManager[Any]]
+WRITE_LIKE = (
+    "write,writev,pwrite64,pwritev,pwritev2,copy_file_range,sendfile,fsync,fdatasync,"
+    "sync_file_range,rename,renameat,renameat2,link,linkat,unlink,unlinkat,ftruncate,truncate,"
+    "fallocate,mkdir,mkdirat,rmdir,chmod,fchmod,fchmodat,openat"
+)
+SIZES = ("--batch-size", "8", "--workers", "1")
+OTHER_SIZES = ("--batch-size", "7", "--workers", "3")
+KILLED = 137, -9
+AT_A_TIME = 2
+
+
+@dataclass(frozen=True)
+class Point:
+    """The k-th system call of this name, by any thread, on a group of files."""
+
+    group: str
+    call: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.call} {self.number} on the {self.group}"
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """What an undisturbed run wrote, and at how many points it can be killed."""
+
+    output: bytes
+    points: list[Point]
+
+
+def measure(open_site: OpenSite, directory: Path, output: str) -> Quiet:
+    """Run an export for each group, and count what it does."""
+    points, outputs = [], []
+    for group in ("journal", "output", "report"):
+        with open_site(directory / group, output) as site:
+            result = site.run(*SIZES, prefix=site.strace(group, f"--trace={WRITE_LIKE}"))
+            assert result.returncode == 0, result.stderr
+            counts = site.counts()
+            points += [
+                Point(group, call, number)
+                for call in sorted(counts)
+                for number in range(1, counts[call] + 1)
+            ]
+            outputs.append(site.target.read_bytes())
+    assert outputs[0] == outputs[1] == outputs[2]
+    return Quiet(outputs[0], points)
+
+
+def pairs_of(rectangle: Rectangle, site: Any) -> Iterator[tuple[str, str]]:
+    account = site.simulator.account
+    for learner in rectangle.learners or account.learner_ids:
+        for course in rectangle.courses or account.course_ids:
+            yield learner, course
+
+
+def pairs_asked(site: Any, start: int) -> set[tuple[str, str]]:
+    return {
+        pair
+        for call in site.simulator.ledger.calls[start:]
+        for pair in pairs_of(Rectangle(call.learner_ids, call.course_ids), site)
+    }
+
+
+def finished_at_the_kill(site: Any) -> list[Rectangle]:
+    """Read a copy of the journal, as it is right after the kill."""
+    copy = site.directory.with_name(f"{site.directory.name}-copy")
+    copy.mkdir()
+    for suffix in ("", "-wal", "-journal"):
+        file = site.journal.with_name(site.journal.name + suffix)
+        if file.exists():
+            shutil.copy(file, copy / f"journal{suffix}")
+    try:
+        journal = Journal.open_existing(copy / "journal")
+    except UsageError:
+        return []  # nothing was ever written
+    try:
+        return journal.finished()
+    finally:
+        journal.close()
+        shutil.rmtree(copy)
+
+
+def kill_and_resume(open_site: OpenSite, directory: Path, quiet: Quiet, point: Point) -> None:
+    with open_site(directory, f"o.{directory.parent.name}") as site:
+        kill = f"--inject={point.call}:signal=KILL:when={point.number}"
+        killed = site.run(*SIZES, prefix=site.strace(point.group, f"--trace={point.call}", kill))
+        assert killed.returncode in KILLED, killed.stderr
+        assert not [name for name, mode in site.created().items() if mode & 0o077]
+        assert site.target.read_bytes() in {site.old, quiet.output}
+        calls = site.simulator.ledger.calls
+        finished, before = finished_at_the_kill(site), len(calls)
+        # One worker: whatever was asked for before the last batch was acknowledged.
+        asked = {(call.learner_ids, call.course_ids) for call in calls}
+        assert len(finished) >= len(asked) - 1
+        resumed = site.run(*OTHER_SIZES)
+        assert resumed.returncode == 0, resumed.stderr
+        kept = {pair for rectangle in finished for pair in pairs_of(rectangle, site)}
+        assert not kept & pairs_asked(site, before)
+        assert site.target.read_bytes() == quiet.output
+        assert json.loads((site.directory / "r.json").read_text())["complete"] is True
+        journal = site.journal.name
+        assert set(site.created()) == {site.output, journal, f"{journal}.lock", "r.json"}
+    shutil.rmtree(directory)
+
+
+def sweep(open_site: OpenSite, tmp_path: Path, output: str, stride: int) -> int:
+    """Kill an export at every `stride`-th point; return at how many."""
+    (tmp_path / output).mkdir()
+    quiet = measure(open_site, tmp_path / output, f"o.{output}")
+    points = quiet.points[::stride]
+
+    def harm(numbered: tuple[int, Point]) -> str:
+        number, point = numbered
+        try:
+            kill_and_resume(open_site, tmp_path / output / str(number), quiet, point)
+        except AssertionError as wrong:
+            return f"{point}: {wrong}"
+        return ""
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        wrongs = [wrong for wrong in pool.map(harm, enumerate(points)) if wrong]
+    assert not wrongs, "\n".join(wrongs)
+    return len(points)
+
+
+@pytest.mark.usefixtures("strace")
+@pytest.mark.parametrize("output", ["csv", "parquet"])
+def test_a_kill_at_some_writes_loses_and_repeats_nothing(
+    open_site: OpenSite, tmp_path: Path, output: str
+) -> None:
+    assert sweep(open_site, tmp_path, output, stride=31) >= 5
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("strace")
+@pytest.mark.parametrize("output", ["csv", "parquet"])
+def test_a_kill_at_any_write_loses_and_repeats_nothing(
+    open_site: OpenSite, tmp_path: Path, output: str
+) -> None:
+    assert sweep(open_site, tmp_path, output, stride=1) >= 150
