@@ -73,13 +73,12 @@ def publish(
             )
     except (SinkError, duckdb.Error, pa.ArrowException, OSError) as error:
         # The first cause, not what a library made of it on the way.
-        if failures:
-            raise failures[0] from None
+        cause = failures[0] if failures else error
+        if not isinstance(cause, duckdb.Error | pa.ArrowException | OSError):
+            raise cause from None
         if should_stop():
             raise PublishingStopped from None
-        if isinstance(error, SinkError):
-            raise
-        reason = str(error).splitlines()[0]
+        reason = str(cause).splitlines()[0]
         raise SinkError(f"The output cannot be written: {reason}.") from None
     return Published(
         rows=merger.rows,

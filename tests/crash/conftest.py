@@ -14,6 +14,9 @@ from pathlib import Path
 import anyio.from_thread
 import pytest
 
+from bulkfetch.errors import UsageError
+from bulkfetch.export.journal import Journal
+from bulkfetch.plan.rectangle import Rectangle
 from bulkfetch.simulator import Account, Simulator, load_profile
 
 Result = subprocess.CompletedProcess[bytes]
@@ -99,6 +102,42 @@ class Site:
         for (_, name), count in made.items():
             busiest[name] = max(busiest[name], count)
         return busiest
+
+    def kept(self) -> list[Rectangle]:
+        """Return what a copy of the journal holds, as it is right now."""
+        copy = self.directory.with_name(f"{self.directory.name}-copy")
+        copy.mkdir()
+        for suffix in ("", "-wal", "-journal"):
+            file = self.journal.with_name(self.journal.name + suffix)
+            if file.exists():
+                shutil.copy(file, copy / f"journal{suffix}")
+        try:
+            journal = Journal.open_existing(copy / "journal")
+        except UsageError:
+            return []  # nothing was ever written
+        else:
+            finished = journal.finished()
+            journal.close()
+            return finished
+        finally:
+            shutil.rmtree(copy)
+
+    def asked(self, start: int = 0) -> list[Rectangle]:
+        """Return what the service was asked for, from its `start`-th call on."""
+        return [
+            Rectangle(call.learner_ids, call.course_ids)
+            for call in self.simulator.ledger.calls[start:]
+        ]
+
+    def pairs(self, rectangles: list[Rectangle]) -> set[tuple[str, str]]:
+        """Return the pairs of learner and course that rectangles cover."""
+        account = self.simulator.account
+        return {
+            (learner, course)
+            for rectangle in rectangles
+            for learner in rectangle.learners or account.learner_ids
+            for course in rectangle.courses or account.course_ids
+        }
 
     def created(self) -> dict[str, int]:
         """Return the modes of what the export created, by name."""

@@ -8,7 +8,7 @@ undisturbed run (I5) and nothing else is left in the directory.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,10 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from bulkfetch.errors import UsageError
-from bulkfetch.export.journal import Journal
-from bulkfetch.plan.rectangle import Rectangle
 
 OpenSite = Callable[..., AbstractContextManager[Any]]
 WRITE_LIKE = (
@@ -71,40 +67,6 @@ def measure(open_site: OpenSite, directory: Path, output: str) -> Quiet:
     return Quiet(outputs[0], points)
 
 
-def pairs_of(rectangle: Rectangle, site: Any) -> Iterator[tuple[str, str]]:
-    account = site.simulator.account
-    for learner in rectangle.learners or account.learner_ids:
-        for course in rectangle.courses or account.course_ids:
-            yield learner, course
-
-
-def pairs_asked(site: Any, start: int) -> set[tuple[str, str]]:
-    return {
-        pair
-        for call in site.simulator.ledger.calls[start:]
-        for pair in pairs_of(Rectangle(call.learner_ids, call.course_ids), site)
-    }
-
-
-def finished_at_the_kill(site: Any) -> list[Rectangle]:
-    """Read a copy of the journal, as it is right after the kill."""
-    copy = site.directory.with_name(f"{site.directory.name}-copy")
-    copy.mkdir()
-    for suffix in ("", "-wal", "-journal"):
-        file = site.journal.with_name(site.journal.name + suffix)
-        if file.exists():
-            shutil.copy(file, copy / f"journal{suffix}")
-    try:
-        journal = Journal.open_existing(copy / "journal")
-    except UsageError:
-        return []  # nothing was ever written
-    try:
-        return journal.finished()
-    finally:
-        journal.close()
-        shutil.rmtree(copy)
-
-
 def kill_and_resume(open_site: OpenSite, directory: Path, quiet: Quiet, point: Point) -> None:
     with open_site(directory, f"o.{directory.parent.name}") as site:
         kill = f"--inject={point.call}:signal=KILL:when={point.number}"
@@ -112,15 +74,12 @@ def kill_and_resume(open_site: OpenSite, directory: Path, quiet: Quiet, point: P
         assert killed.returncode in KILLED, killed.stderr
         assert not [name for name, mode in site.created().items() if mode & 0o077]
         assert site.target.read_bytes() in {site.old, quiet.output}
-        calls = site.simulator.ledger.calls
-        finished, before = finished_at_the_kill(site), len(calls)
+        kept, before = site.kept(), len(site.asked())
         # One worker: whatever was asked for before the last batch was acknowledged.
-        asked = {(call.learner_ids, call.course_ids) for call in calls}
-        assert len(finished) >= len(asked) - 1
+        assert len(kept) >= len(set(site.asked())) - 1
         resumed = site.run(*OTHER_SIZES)
         assert resumed.returncode == 0, resumed.stderr
-        kept = {pair for rectangle in finished for pair in pairs_of(rectangle, site)}
-        assert not kept & pairs_asked(site, before)
+        assert not site.pairs(kept) & site.pairs(site.asked(before))
         assert site.target.read_bytes() == quiet.output
         assert json.loads((site.directory / "r.json").read_text())["complete"] is True
         journal = site.journal.name
