@@ -5,6 +5,7 @@ a file of its own because SQLite's own locks would be released when any descript
 is closed.
 """
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -45,4 +46,5 @@ class JournalLock:
 
     def release(self) -> None:
         """Let the next run have the journal."""
-        os.close(self._descriptor)
+        with contextlib.suppress(OSError):  # nothing was written to it, and it is closed all the same
+            os.close(self._descriptor)
