@@ -46,5 +46,5 @@ class JournalLock:
 
     def release(self) -> None:
         """Let the next run have the journal."""
-        with contextlib.suppress(OSError):  # nothing was written to it, and it is closed all the same
+        with contextlib.suppress(OSError):  # nothing was written to it
             os.close(self._descriptor)
