@@ -178,8 +178,11 @@ def say_stopped(console: Console, number: int, resume: Resume | None) -> int:
 
 def leave(code: int) -> None:
     """Exit, without a traceback where standard output was closed by its reader."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    if code > _SIGNAL_EXIT:
+        os._exit(code)  # all is closed; what the interpreter still tidies up takes its time
     with contextlib.suppress(OSError):
         # Whatever is left unwritten has been reported; the interpreter must not try again.
         if code:

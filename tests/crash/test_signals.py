@@ -19,7 +19,8 @@ from bulkfetch.inputs import make_region
 from bulkfetch.record import arrow_schema
 
 OpenSite = Callable[..., AbstractContextManager[Any]]
-LIMIT_S = 2.0
+# Two seconds, on a machine that has a core to spare for it.
+LIMIT_S = 2.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 
 
@@ -113,7 +114,7 @@ def stop_in_a_stuck_sync(site: Any, signals: int) -> None:
             time.sleep(0.1)
         # strace itself waits until the stuck call is over.
         wait_for(lambda: is_over(int(children[0])))
-        assert time.monotonic() - since < (LIMIT_S if signals == 1 else 1.0)
+        assert time.monotonic() - since < LIMIT_S / signals
         check_ending(process, signal.SIGINT, time.monotonic(), 5.0)
     kept, before = site.kept(), len(site.asked())
     assert site.run(*sizes).returncode == 0
