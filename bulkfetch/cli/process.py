@@ -11,7 +11,7 @@ import sys
 
 from bulkfetch.errors import LocalError
 
-_STANDARD_STREAMS = 3
+_STANDARD_ERROR = 2
 # Journal with its log, lock, output, spilled sort, event loop, resolver: measured, and half again.
 _DESCRIPTORS_BESIDES_CALLS = 32
 _DESCRIPTORS_PER_CALL = 2  # an empty answer is confirmed on a fresh connection
@@ -52,13 +52,14 @@ def require_descriptors(workers: int) -> None:
 def _open_closed_streams() -> None:
     """Open what is closed of descriptors 0, 1 and 2, or the next file opened would be one of them.
 
-    All are opened for reading: writing to a standard output that was closed remains an error.
+    Standard output is opened for reading: writing to it remains the error that it was.
     """
-    for descriptor in range(_STANDARD_STREAMS):
+    for descriptor in range(_STANDARD_ERROR + 1):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY)  # takes the lowest that is free: this one
+            # Takes the lowest that is free: this one.
+            os.open(os.devnull, os.O_WRONLY if descriptor == _STANDARD_ERROR else os.O_RDONLY)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115
     if sys.stdout is None:
