@@ -36,7 +36,7 @@ def run_diff(arguments: DiffArguments, console: Console) -> None:
     """Compare two exports and exit."""
     stop = threading.Event()
     to_stdout = arguments.output == "-"
-    with ending(console, lambda: None) as result:
+    with ending(console, None) as result:
         output_format = OutputFormat.CSV
         if arguments.output is not None:
             output_format = format_of(arguments.output, arguments.format)

@@ -114,7 +114,7 @@ class Journal:
                 raise UsageError(f"There is no journal {path}.")
         journal = cls(JournalFile(path))
         with journal._closed_on_failure():
-            if is_blank(journal._connection):
+            if is_blank(journal._file.connection):
                 raise UsageError(f"There is nothing in the journal {path}: no export began it.")
             journal._check_soundness()
         return journal

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from bulkfetch.errors import Anomaly, FailedIds, LocalError
 from bulkfetch.export.journal import (
     ChangedInputsError,
+    Effort,
     FinishedBatch,
     Journal,
     JournalIdentity,
@@ -118,8 +119,7 @@ class JournalMachine(RuleBasedStateMachine):
     def keep_what_is_no_batch(self, number: int) -> None:
         assert self.journal is not None
         failed = FailedIds((LEARNERS[number],), None, "rejected", number)
-        self.journal.set_unfetched([failed], [], 2.0)
-        self.journal.set_report({"rows": number})
+        self.journal.end_run(2.0, Effort(calls=number), [failed], [], {"rows": number})
         assert self.journal.report() == {"rows": number}
 
     @precondition(lambda self: self.journal is not None)
@@ -127,7 +127,7 @@ class JournalMachine(RuleBasedStateMachine):
     def checkpoint(self) -> None:
         """The next commit begins the log anew, over what stands in it."""
         assert self.journal is not None
-        self.journal._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self.journal._file.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     # Others.
 
