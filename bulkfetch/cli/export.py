@@ -5,7 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
@@ -13,7 +13,7 @@ import anyio
 from bulkfetch.cli.asked import AskedArguments, read_asked
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.credentials import find_credentials
-from bulkfetch.cli.process import require_descriptors, resume_command
+from bulkfetch.cli.process import fit_descriptors, resume_command
 from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped
 from bulkfetch.cli.summary import say_summary, write_report
 from bulkfetch.errors import SinkError, UsageError
@@ -66,7 +66,9 @@ def export(
         settings = _settle(arguments, make_options(), journal, console)
         if arguments.report is not None:
             check_target(arguments.report)
-        require_descriptors(settings.options.workers)
+        options = settings.options
+        most = fit_descriptors(options.workers, options.max_workers)
+        settings = replace(settings, options=replace(options, max_workers=most))
         job = ExportJob(settings)
         try:
             stopped_by = anyio.run(run_job, job, console, resume)

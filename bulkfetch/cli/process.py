@@ -31,22 +31,33 @@ def resume_command(arguments: list[str]) -> str:
     return shlex.join(["bulkfetch", *kept])
 
 
-def require_descriptors(workers: int) -> None:
-    """Make sure that so many calls in flight find descriptors; raise the soft limit if need be.
+def fit_descriptors(workers: int | None, max_workers: int) -> int:
+    """Return how many calls in flight find descriptors; raise the soft limit if need be.
+
+    Args:
+        workers: how many are asked for; None if that is to be found out.
+        max_workers: the most that is to be found out.
 
     Raises:
-        LocalError: the process may not have so many.
+        LocalError: the process may not have enough for those asked for, or for any.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = workers * _DESCRIPTORS_PER_CALL + _DESCRIPTORS_BESIDES_CALLS
+    wanted = workers or max_workers
+    needed = wanted * _DESCRIPTORS_PER_CALL + _DESCRIPTORS_BESIDES_CALLS
     if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
-    if hard != resource.RLIM_INFINITY and hard < needed:
+        return wanted
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    possible = (hard - _DESCRIPTORS_BESIDES_CALLS) // _DESCRIPTORS_PER_CALL
+    if possible < (workers or 1):
         raise LocalError(
-            f"This process may have {hard:,} files and connections open at a time, and {workers:,} "
-            f"workers need up to {needed:,}: raise the limit (ulimit -n), or use fewer --workers."
+            f"This process may have {hard:,} files and connections open at a time, which is enough "
+            f"for {max(0, possible):,} calls in flight: raise the limit (ulimit -n)"
+            + (", or use fewer --workers." if possible > 0 else ".")
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return possible
 
 
 def _open_closed_streams() -> None:

@@ -112,7 +112,7 @@ def test_where_nothing_can_be_written_is_known_before_the_first_call(
         assert site.target.read_bytes() == site.old
 
 
-@pytest.mark.parametrize("descriptors", [9, 16, 40])
+@pytest.mark.parametrize("descriptors", [9, 16, 33])
 def test_too_few_descriptors_are_known_before_the_first_call(
     open_site: OpenSite, tmp_path: Path, descriptors: int
 ) -> None:
@@ -130,6 +130,8 @@ def test_few_descriptors_do_for_few_workers_and_a_soft_limit_is_raised(
     with open_site(tmp_path / "site", "o.csv") as site:
         few = ["prlimit", "--nofile=36:36", "--"]
         assert site.run("--workers", "2", prefix=few).returncode == 0
+        assert site.run("--restart", prefix=few).returncode == 0
+        check_failure(site.run("--restart", "--workers", "3", prefix=few), 7)
         soft = ["prlimit", f"--nofile=16:{hard}", "--"]
         assert site.run("--restart", prefix=soft).returncode == 0
 
