@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -181,10 +182,12 @@ def test_of_two_runs_one_proceeds(open_site: OpenSite, tmp_path: Path) -> None:
             site.command(*sizes), cwd=site.directory, stderr=subprocess.DEVNULL
         )
         wait_for(lambda: len(site.asked()) > 0)
+        first.send_signal(signal.SIGSTOP)  # however slowly the others start
         for more in ((), ("--restart",)):
             second = site.run(*more)
             check_failure(second, 6)
             assert b"Another run" in second.stderr
+        first.send_signal(signal.SIGCONT)
         assert first.wait(timeout=60) == 0
         assert len(site.asked()) == len(set(site.asked()))
         assert is_whole(site.target.read_bytes())
