@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from bulkfetch.cli.console import Console
-from bulkfetch.cli.running import ending, leave, resume_command
+from bulkfetch.cli.process import resume_command
+from bulkfetch.cli.running import Resume, ending, leave
 from bulkfetch.errors import UsageError
 from bulkfetch.export.page.write import write_page
 
@@ -12,7 +13,7 @@ from bulkfetch.export.page.write import write_page
 def report(journal: Path, output: Path | None, console: Console) -> None:
     """Write the page and exit."""
     target = journal.with_name(f"{journal.name}.html") if output is None else output
-    with ending(console, lambda: resume_command(sys.argv[1:])) as result:
+    with ending(console, Resume(resume_command(sys.argv[1:]))) as result:
         if target.resolve() == journal.resolve():
             raise UsageError("The output and the journal are the same file.")
         write_page(journal, target)

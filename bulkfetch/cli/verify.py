@@ -14,7 +14,8 @@ from bulkfetch.cli.console import Console
 from bulkfetch.cli.credentials import find_credentials
 from bulkfetch.cli.differences import plain, show_differences
 from bulkfetch.cli.exit_codes import ExitCode
-from bulkfetch.cli.running import ending, leave, resume_command, run_job, say_stopped
+from bulkfetch.cli.process import resume_command
+from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped
 from bulkfetch.errors import UsageError
 from bulkfetch.export.atomic import check_target, replacing
 from bulkfetch.export.comparison import Difference, Kind
@@ -42,7 +43,8 @@ def verify(
     arguments: VerifyArguments, make_options: Callable[[], Options], console: Console
 ) -> None:
     """Verify a journal and exit: 0 without a difference, 3 with some."""
-    with ending(console, lambda: resume_command(sys.argv[1:])) as result:
+    resume = Resume(resume_command(sys.argv[1:]))
+    with ending(console, resume) as result:
         options = make_options()
         if arguments.report is not None:
             if arguments.report.resolve() == arguments.journal.resolve():
@@ -58,12 +60,12 @@ def verify(
             )
         )
         try:
-            stopped_by = anyio.run(run_job, job, console)
+            stopped_by = anyio.run(run_job, job, console, resume)
         finally:
             if job.verified is not None:
                 _finish(job.verified, arguments, console)
         if stopped_by is not None:
-            result.code = say_stopped(console, stopped_by, resume_command(sys.argv[1:]))
+            result.code = say_stopped(console, stopped_by, resume)
         elif job.verified is not None and job.verified.counts.differences:
             result.code = ExitCode.INCOMPLETE
     leave(result.code)
