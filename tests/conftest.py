@@ -67,14 +67,24 @@ class Server:
     def create_database(self, options: str = "") -> Database:
         """A whole one takes half a second, for tests that a schema does not do for."""
         database = Database(self, f"test_{next(self._numbers)}", "public")
-        with adbc_driver_postgresql.dbapi.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {database.name} {options}").close()
+        with (
+            adbc_driver_postgresql.dbapi.connect(self.url(), autocommit=True) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(f"CREATE DATABASE {database.name} {options}")
         return database
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        deadline = time.monotonic() + 30
         self._process = self._run()
+        try:
+            self._wait()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 30
         while True:
             if self._process.poll() is not None:  # an earlier one's children hold its memory still
                 self._process = self._run()
@@ -124,10 +134,12 @@ def postgres_server() -> Iterator[Server]:
     # Short, for the socket's sake, and not below pytest's private directory: as root the server
     # runs as another user.
     directory = Path(tempfile.mkdtemp(prefix="bulkfetch-"))
-    server = Server(directory)
-    yield server
-    server.stop()
-    shutil.rmtree(directory)
+    try:
+        server = Server(directory)
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -136,8 +136,8 @@ def _find_schema(session: Session, schema: str | None) -> tuple[str, bool]:
     found = session.query(
         "SELECT nspname::text, has_schema_privilege(oid, 'USAGE'),"
         " has_schema_privilege(oid, 'CREATE')"
-        " FROM pg_namespace WHERE nspname = coalesce($1, current_schema())",
-        schema,
+        " FROM pg_namespace WHERE nspname = coalesce(nullif($1, ''), current_schema())",
+        schema or "",
     )
     if not found and schema is None:
         raise SinkError("No schema of the search path exists: name one in the URL (?schema=NAME).")
