@@ -16,7 +16,7 @@ from bulkfetch.cli.credentials import find_credentials
 from bulkfetch.cli.process import fit_descriptors, resume_command
 from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped
 from bulkfetch.cli.summary import say_summary, write_report
-from bulkfetch.errors import SinkError, UsageError
+from bulkfetch.errors import IncompleteError, SinkError, UsageError
 from bulkfetch.export.atomic import check_target
 from bulkfetch.export.job import ExportJob, ExportSettings
 from bulkfetch.export.sinks.choose import choose_sink, default_journal
@@ -72,9 +72,11 @@ def export(
         job = ExportJob(settings)
         try:
             stopped_by = anyio.run(run_job, job, console, resume)
-        except BaseException:
+        except BaseException as error:
             # What ended the run is what is said in the end.
             _write_report(job, arguments.report, console)
+            if isinstance(error, IncompleteError):
+                say_summary(job, console)
             raise
         if arguments.report is not None:
             write_report(job, arguments.report)

@@ -16,7 +16,9 @@ def say_summary(job: ExportJob, console: Console) -> None:
     resumed = f" ({report['rows_resumed']:,} from the journal)" if report["rows_resumed"] else ""
     speed = f"{report['duration_s']:,.1f} s, {report['rows_per_s']:,} rows/s"
     effort = f"{report['calls']:,} calls, {report['retries']:,} retries"
-    merged = f"{report['duplicates']:,} duplicates, {report['conflict_count']:,} conflicts"
+    merged = "duplicates not counted"
+    if report["duplicates"] is not None:
+        merged = f"{report['duplicates']:,} duplicates, {report['conflict_count']:,} conflicts"
     received = f"{report['splits']:,} splits, {report['wire_bytes'] / 1e6:,.1f} MB received"
     latency = (report["statistics"] or {}).get("this_run", {}).get("latency_s")
     if latency is not None:

@@ -1,9 +1,9 @@
 """List the account's ids, page by page: ListUsers for learners, listContent for courses.
 
 Pages are sequential by nature, since each names the next; so one is asked for at a time, through
-the same token desk, transport and Retry-After gate as everything else, and retried as long. A page
-that failed is never the end of the listing, and a page is handed on before the next one is asked
-for, so that a listing that was stopped goes on after its last page.
+the same token desk, transport, Retry-After gate and retry quota as everything else. A page that
+failed is never the end of the listing, and a page is handed on before the next one is asked for, so
+that a listing that was stopped goes on after its last page.
 
 A page token is the service's, and may be good for a while only: one that was kept from an earlier
 run and is rejected makes the listing begin anew, once. Ids that come more than once count once:
@@ -17,16 +17,20 @@ from bulkfetch.engine.asking import Heard, Service, ask_surely, note_verdict, se
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import (
     CallError,
+    ConnectionFailedError,
     ContentError,
     FatalError,
     ListingError,
     MalformedAnswerError,
+    OverloadedError,
     RepeatedPageTokenError,
+    ServerFailedError,
+    TimedOutError,
     TransientError,
 )
 from bulkfetch.http.tokens import Lease
 from bulkfetch.http.transport import Answer
-from bulkfetch.pace.gate import RetryAfterGate
+from bulkfetch.pace.controller import Pace
 from bulkfetch.pace.retry import RetryPolicy, retrying
 from bulkfetch.plan.rectangle import Axis
 from bulkfetch.wire.envelope import write_listing
@@ -34,6 +38,8 @@ from bulkfetch.wire.listing import LISTINGS, Page, PageReader
 
 PAGE_SIZE = 1_000
 _VAIN_PAGES = 100
+# A service that is out fails so; one that keeps answering, but no page, is waited for in vain.
+_OF_THE_SERVICE = (ConnectionFailedError, OverloadedError, ServerFailedError, TimedOutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +67,43 @@ class ListedPage:
     received_at: float
 
 
+@dataclass(slots=True)
+class _Attempts:
+    """The life of one page; `cost` is what its latest retry was charged."""
+
+    first_at: float
+    made: int = 0
+    cost: int | None = None
+
+
 class Lister:
     """Lists the ids of an axis.
+
+    A page that keeps failing costs as many attempts as a batch may have; while the failures are
+    such that the service may be out, it is asked for until an outage has lasted as long as it may.
 
     Args:
         service: where to ask, with what, and the seam.
         counters: where the numbers go.
         policy: attempts and backoff of a page.
+        pace: the account's: when calls may begin, what retries cost, how long an outage may last.
+        deadline: on the runtime's clock, when the last call may begin; None for never.
     """
 
-    def __init__(self, service: Service, counters: Counters, policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        service: Service,
+        counters: Counters,
+        policy: RetryPolicy,
+        pace: Pace,
+        *,
+        deadline: float | None = None,
+    ) -> None:
         self._service = service
         self._counters = counters
         self._policy = policy
-        self._gate = RetryAfterGate(service.runtime.random)
+        self._pace = pace
+        self._deadline = float("inf") if deadline is None else deadline
 
     async def list_ids(
         self,
@@ -135,29 +164,52 @@ class Lister:
         Raises:
             CallError: it cannot.
         """
-        runtime, counters = self._service.runtime, self._counters
+        runtime, pace = self._service.runtime, self._pace
+        attempts = _Attempts(first_at=runtime.clock())
 
-        made = 0
-
-        def should_retry(_error: TransientError) -> bool:
-            is_worth_it = made < self._policy.attempts
-            counters.retries += is_worth_it
+        def should_retry(error: TransientError) -> bool:
+            is_worth_it = self._is_worth_it(attempts, error)
+            self._counters.retries += is_worth_it
             return is_worth_it
 
         async for attempt in retrying(
             self._policy, runtime.random, should_retry=should_retry, sleep=runtime.sleep
         ):
             with attempt:
-                made += 1
-                while (wait_s := self._gate.wait_s(runtime.clock())) > 0:
-                    await runtime.sleep(wait_s)
+                await self._wait_for_permit(axis, listed)
+                attempts.made += 1
                 try:
                     page = await self._ask_surely(axis, listed)
                 except TransientError as error:
                     if error.retry_after_s is not None:
-                        self._gate.shut(error.retry_after_s, runtime.clock())
+                        pace.gate.shut(error.retry_after_s, runtime.clock())
                     raise
+        pace.quota.on_success(attempts.cost)
         return page
+
+    def _is_worth_it(self, attempts: _Attempts, error: TransientError) -> bool:
+        pace, now = self._pace, self._service.runtime.clock()
+        if attempts.made < self._policy.attempts:
+            attempts.cost = pace.quota.charge(after_timeout=isinstance(error, TimedOutError))
+            if attempts.cost is not None:
+                return True
+        lasted_s = now - attempts.first_at
+        return isinstance(error, _OF_THE_SERVICE) and lasted_s < pace.settings.max_outage_s
+
+    async def _wait_for_permit(self, axis: Axis, listed: Sequence[ListedPage]) -> None:
+        """Wait for the gate and the rate.
+
+        Raises:
+            ListingError: the deadline comes first.
+        """
+        runtime, pace = self._service.runtime, self._pace
+        while (now := runtime.clock()) < self._deadline:
+            wait_s = pace.wait_s(now)
+            if wait_s <= 0:
+                pace.rate.begin(now)
+                return
+            await runtime.sleep(min(wait_s, self._deadline - now))
+        raise _failed(axis, listed, "The time given with the deadline was over.")
 
     async def _ask_surely(self, axis: Axis, listed: Sequence[ListedPage]) -> ListedPage:
         """Make one attempt."""

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,14 +19,15 @@ import pyarrow as pa
 
 from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller, HttpExchange
-from bulkfetch.engine.fetch import fetch_region
+from bulkfetch.engine.fetch import fetch_region, make_pace
 from bulkfetch.engine.listing import ListedPage, Lister
 from bulkfetch.engine.outcome import Counters
-from bulkfetch.errors import IncompleteError, LocalError
+from bulkfetch.errors import IncompleteError, LocalError, SinkError
 from bulkfetch.export.discovery import discover
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
 from bulkfetch.export.publish import Published, publish
 from bulkfetch.export.report import Findings, effort_of, make_report, read_findings
+from bulkfetch.export.sinks.nowhere import Nowhere
 from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.options import Options
 from bulkfetch.plan.rectangle import Axis, Rectangle
@@ -38,6 +39,7 @@ from bulkfetch.wire.arrow import ArrowDecoder
 ResultT = TypeVar("ResultT")
 
 OPERATION = "getEnrollments"
+_SHORTEST_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,19 +168,25 @@ class ExportJob:
             with anyio.CancelScope(shield=True):
                 await self._offload(journal.commit, _finished(batch), effort_of(counters))
 
+        options, pace = settings.options, make_pace(settings.options, self._runtime)
         async with open_service(
-            settings.base_url, settings.credentials, settings.options, self._runtime
+            settings.base_url, settings.credentials, options, self._runtime
         ) as service:
             if not identity.is_settled:
                 self._phase = "listing"
+                started_at = self._runtime.clock()
+                deadline = None if options.deadline_s is None else started_at + options.deadline_s
                 region = await discover(
                     journal,
-                    Lister(service, counters, settings.options.retry),
+                    Lister(service, counters, options.retry, pace, deadline=deadline),
                     counters,
                     offload=self._offload,
                     on_page=self._note_page,
                 )
                 missing = await self._offload(self._find_missing, journal, region)
+                if deadline is not None:
+                    left_s = max(_SHORTEST_S, deadline - self._runtime.clock())
+                    options = replace(options, deadline_s=left_s)
             self._phase = "fetching"
             exchange = HttpExchange(service, ArrowDecoder(), counters, region)
             await fetch_region(
@@ -186,9 +194,10 @@ class ExportJob:
                 missing,
                 Caller(exchange, service.desk, counters),
                 commit,
-                options=settings.options,
+                options=options,
                 runtime=self._runtime,
                 counters=counters,
+                pace=pace,
             )
 
     def _find_missing(self, journal: Journal, region: Region) -> list[Rectangle]:
@@ -210,13 +219,20 @@ class ExportJob:
         is_complete = self._findings.is_complete
         if is_complete or settings.partial:
             sink = settings.sink if is_complete else settings.sink.partial()
-            self._published = await self._offload(
-                functools.partial(publish, journal, sink, should_stop=self._stopping.is_set)
-            )
+            self._published = await self._publish(journal, sink)
             self._published_to = sink.name
         if not is_complete:
+            if self._published is None:
+                # The report tells of duplicates and conflicts all the same, if there is room.
+                with contextlib.suppress(SinkError):
+                    self._published = await self._publish(journal, Nowhere())
             unfetched = self._findings.unfetched
             raise IncompleteError(unfetched.quarantined, unfetched.failed)
+
+    async def _publish(self, journal: Journal, sink: Sink) -> Published:
+        return await self._offload(
+            functools.partial(publish, journal, sink, should_stop=self._stopping.is_set)
+        )
 
     async def _conclude(self, journal: Journal) -> None:
         """Keep the report, and what is missing, however the run ended."""

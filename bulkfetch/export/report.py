@@ -4,8 +4,8 @@ Made from what the journal holds and from the counters of the run, by functions 
 run that fails or is stopped has one, too. These are its keys (the README explains them):
 
 * `complete`, `output`, `journal`; `rows`, `duplicates`, `conflict_count`, `conflicts` (both rows of
-  each, the first thousand), and `changes` of a table, all of what was published, null or empty
-  where nothing was; `rows_surplus`; `anomaly_count`, `anomalies` (the first thousand).
+  each, the first thousand), null or empty where the run did not get so far as to merge rows;
+  `changes` of a table; `rows_surplus`; `anomaly_count`, `anomalies` (the first thousand).
 * `ids`: for learners and courses how many were `asked`, and how many ended `returned`,
   `confirmed_empty`, `quarantined` and `failed` (see `completeness`); null where no ids were asked
   for, or not listed yet. `quarantined` and `failed` name them, with `cause`, `attempts` and

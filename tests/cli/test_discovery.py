@@ -139,7 +139,7 @@ def test_a_listing_that_cannot_be_had_fetches_nothing_and_can_be_resumed(
     bulkfetch: Bulkfetch, serve: Serve, fault: str, sentence: str
 ) -> None:
     place = serve({"name": "no pages", "faults": {fault: 1.0}})
-    result = bulkfetch(*command(place, "--all-learners", "--attempts", "2"))
+    result = bulkfetch(*command(place, "--all-learners", "--attempts", "2", "--max-outage", "0"))
     assert result.returncode == 3
     assert "could not be listed to their end" in result.stderr.decode()
     assert sentence in result.stderr.decode()

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 from lxml import etree
 
+from bulkfetch.engine.fetch import make_pace
 from bulkfetch.engine.listing import ListedPage, Lister
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import CredentialsError, ListingError
@@ -46,6 +47,7 @@ class Listing:
         self.asked: list[str] = []
         self.pages: list[ListedPage] = []
         self.forgotten = 0
+        self.now = 1_000.0
         self.counters = Counters()
         self._script = script
 
@@ -61,6 +63,9 @@ class Listing:
         if isinstance(answer, web.Response):
             return answer
         return web.Response(text=answer, content_type="text/xml")
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
     async def keep(self, page: ListedPage) -> None:
         self.pages.append(page)
@@ -79,7 +84,11 @@ def listing_of() -> Listen:
 
     @asynccontextmanager
     async def serve(
-        script: Script, attempts: int = 3
+        script: Script,
+        attempts: int = 3,
+        *,
+        max_outage_s: float = 0.0,
+        deadline: float | None = None,
     ) -> AsyncIterator[tuple[Listing, Callable[[], Awaitable[tuple[str, ...]]]]]:
         listing = Listing(script)
         app = web.Application()
@@ -88,13 +97,20 @@ def listing_of() -> Listen:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        options = Options(limits=Limits(total_s=5))
-        policy = RetryPolicy(attempts=attempts, base_s=0.001)
+        options = Options(
+            limits=Limits(total_s=5),
+            retry=RetryPolicy(attempts=attempts),
+            max_outage_s=max_outage_s,
+        )
         try:
-            async with open_service(url, Credentials(token=TOKEN), options, Runtime()) as service:
+            runtime = Runtime(clock=lambda: listing.now, sleep=listing.sleep)
+            async with open_service(url, Credentials(token=TOKEN), options, runtime) as service:
 
                 async def run() -> tuple[str, ...]:
-                    lister = Lister(service, listing.counters, policy)
+                    pace = make_pace(options, runtime)
+                    lister = Lister(
+                        service, listing.counters, options.retry, pace, deadline=deadline
+                    )
                     pages = list(listing.pages)
                     return await lister.list_ids(Axis.LEARNERS, pages, listing.keep, listing.forget)
 
@@ -117,7 +133,7 @@ async def test_all_pages_are_listed_and_ids_that_come_again_count_once(listing_o
         assert await run() == ("a", "b", "c", "d")
         assert listing.asked == ["", "t1", "t2"]
         assert [kept.ids for kept in listing.pages] == [("b", "a"), ("c", "a"), ("d",)]
-        assert all(kept.latency_s > 0 for kept in listing.pages)
+        assert [kept.position for kept in listing.pages] == [0, 1, 2]
 
 
 async def test_a_complete_listing_is_not_asked_for_again(listing_of: Listen) -> None:
@@ -237,3 +253,44 @@ async def test_a_fatal_answer_stops_at_once(listing_of: Listen) -> None:
         with pytest.raises(CredentialsError, match="may not make it"):
             await run()
         assert listing.asked == [""]
+
+
+async def test_an_outage_is_waited_for_as_long_as_it_may_last(listing_of: Listen) -> None:
+    started_at = 1_000.0
+    for lasts_s, is_survived in ((400.0, True), (700.0, False)):
+
+        def out(token: str, _times: int) -> Answer:
+            is_out = token == "t1" and listing.now < started_at + lasts_s  # noqa: B023
+            return web.Response(status=502) if is_out else PAGES[token]
+
+        async with listing_of(out, max_outage_s=600.0) as (listing, run):
+            if is_survived:
+                assert await run() == ("a", "b", "c", "d")
+                assert listing.now >= started_at + lasts_s
+            else:
+                with pytest.raises(ListingError, match=r"page 2 failed.*502"):
+                    await run()
+                assert 600 <= listing.now - started_at < 640
+            assert listing.asked.count("t1") < 120
+
+
+async def test_retry_after_is_respected_between_pages(listing_of: Listen) -> None:
+    def busy(token: str, times: int) -> Answer:
+        if (token, times) == ("t1", 1):
+            return web.Response(status=429, headers={"Retry-After": "100"})
+        return PAGES[token]
+
+    async with listing_of(busy) as (listing, run):
+        assert await run() == ("a", "b", "c", "d")
+        assert 1_100 <= listing.now < 1_200
+
+
+async def test_no_page_is_asked_for_after_the_deadline(listing_of: Listen) -> None:
+    def busy(_token: str, _times: int) -> Answer:
+        return web.Response(status=429, headers={"Retry-After": "100"})
+
+    async with listing_of(busy, 50, max_outage_s=9_000.0, deadline=1_250.0) as (listing, run):
+        with pytest.raises(ListingError, match="deadline was over"):
+            await run()
+        assert listing.now == pytest.approx(1_250)
+        assert 2 <= len(listing.asked) <= 3
