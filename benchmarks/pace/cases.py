@@ -8,10 +8,11 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from random import Random
 from zlib import crc32
 
-from bulkfetch.inputs import make_region
-from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.inputs import make_pairs, make_region
+from bulkfetch.plan.region import Region
 from bulkfetch.simulator import Account, Profile, load_profile
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -20,13 +21,14 @@ STEADY = "steady"
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """An account, and which filters the region has."""
+    """An account, and how the region is named: by two lists, or fewer, or by so many pairs."""
 
     learners: int = 100_000
     courses: int = 300
     enrollments: int = 1_000_000
     names_learners: bool = True
     names_courses: bool = True
+    pairs: int = 0
 
     def shrunk(self, factor: int) -> "Size":
         """Return this size with so many times fewer learners and enrollments."""
@@ -34,6 +36,7 @@ class Size:
             self,
             learners=max(1, self.learners // factor),
             enrollments=max(1, self.enrollments // factor),
+            pairs=self.pairs // factor,
         )
 
 
@@ -53,10 +56,9 @@ class Case:
         text = json.dumps([profile, asdict(self.size), self.seed], sort_keys=True)
         return f"{crc32(text.encode()):08x}"
 
-    def region(self) -> Rectangle:
+    def region(self) -> Region:
         """Return what is asked for."""
-        size = self.size
-        return _region(self.account(), size.names_learners, size.names_courses)
+        return _region(self.account(), self.size, self.seed)
 
     def account(self) -> Account:
         """Return the account; the last few are kept."""
@@ -69,10 +71,23 @@ def _account(learners: int, courses: int, enrollments: int, seed: int) -> Accoun
 
 
 @lru_cache(maxsize=3)
-def _region(account: Account, names_learners: bool, names_courses: bool) -> Rectangle:
-    return make_region(
-        account.learner_ids if names_learners else None,
-        account.course_ids if names_courses else None,
+def _region(account: Account, size: Size, seed: int) -> Region:
+    learners, courses = account.learner_ids, account.course_ids
+    if not size.pairs:
+        return make_region(
+            learners if size.names_learners else None, courses if size.names_courses else None
+        )
+    # Half of them are enrolled, the others most likely not.
+    random = Random(f"sparse {seed}")
+    enrolled = random.sample(range(len(account)), min(len(account), size.pairs // 2))
+    return make_pairs(
+        [
+            *((learners[account.learner_of[i]], courses[account.course_of[i]]) for i in enrolled),
+            *(
+                (random.choice(learners), random.choice(courses))
+                for _ in range(size.pairs - len(enrolled))
+            ),
+        ]
     )
 
 
@@ -94,6 +109,7 @@ def all_cases() -> list[Case]:
     edges = {
         "1M learners × 3": Size(1_000_000, 3, 1_000_000),
         "50 learners × 5,000": Size(50, 5_000, 50_000),
+        "sparse pairs": Size(pairs=200_000),
         # One call, and a call may take fifteen minutes.
         "whole account": Size(100_000, 300, 500_000, names_learners=False, names_courses=False),
     }

@@ -20,6 +20,7 @@ from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import BulkfetchError
 from bulkfetch.http.tokens import TokenDesk
 from bulkfetch.options import Options
+from bulkfetch.plan.region import PairSet, Region, rest_of
 from bulkfetch.runtime import Runtime
 from bulkfetch.simulator import Account, Call, Simulator
 from bulkfetch.simulator.direct import DirectExchange, DirectTokens
@@ -67,7 +68,7 @@ def measure(
     """
     makespan_s, simulator, handed_on = fetch(case, options, over_http=over_http, limit_s=limit_s)
     calls = [call for call in simulator.ledger.calls if call.operation != "token"]
-    wanted = _wanted(simulator)
+    wanted = _wanted(simulator, case.region())
     late = [call for call in calls if call.started_s >= _MINUTE_S]
     refused = sum(call.status == _TOO_MANY_REQUESTS for call in late)
     return Figures(
@@ -126,7 +127,7 @@ async def _fetch_directly(
 
     await fetch_region(
         region,
-        [region],
+        rest_of(region, []),
         Caller(exchange, desk, counters),
         note,
         options=options,
@@ -164,10 +165,14 @@ def row_sizes(account: Account, dialect: Dialect) -> Sequence[int]:
     return RecordRenderer(account, dialect).sizes()
 
 
-def _wanted(simulator: Simulator) -> bytearray:
-    """Mark the enrollments that can be had: those of no poisoned id."""
+def _wanted(simulator: Simulator, region: Region) -> bytearray:
+    """Mark the enrollments that are asked for and can be had: those of no poisoned id."""
     account = simulator.account
     marks = bytearray(b"\1" * len(account))
+    if isinstance(region, PairSet):
+        learners, courses = account.learner_ids, account.course_ids
+        for index, pair in enumerate(zip(account.learner_of, account.course_of, strict=True)):
+            marks[index] = (learners[pair[0]], courses[pair[1]]) in region
     for poisoned in (
         account.select(simulator.poison_learners, None),
         account.select(None, simulator.poison_courses),
