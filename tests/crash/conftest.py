@@ -11,12 +11,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import anyio.from_thread
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from bulkfetch.errors import UsageError
+from bulkfetch.export.formats import format_of
+from bulkfetch.export.job import ExportJob, ExportSettings
 from bulkfetch.export.journal import Journal
+from bulkfetch.export.sinks.files import FileSink
+from bulkfetch.inputs import make_region
+from bulkfetch.options import Options
 from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.service import Credentials
 from bulkfetch.simulator import Account, Simulator, load_profile
 
 Result = subprocess.CompletedProcess[bytes]
@@ -34,6 +40,7 @@ class Site:
     directory: Path
     simulator: Simulator
     output: str
+    portal: BlockingPortal
     old: bytes = OLD
 
     @property
@@ -62,6 +69,19 @@ class Site:
             umask=0,
             env=environment(),
         )
+
+    def go_on(self, *, batch_size: int, workers: int) -> None:
+        """Do what the same command does, in this process: a sweep starts enough of them."""
+        account = self.simulator.account
+        settings = ExportSettings(
+            base_url=self.simulator.url,
+            credentials=Credentials(token=self.simulator.token),
+            region=make_region(account.learner_ids, account.course_ids),
+            sink=FileSink(self.target, format_of(self.output)),
+            journal=self.journal,
+            options=Options(batch_size=batch_size, workers=workers),
+        )
+        self.portal.call(ExportJob(settings).run)
 
     def strace(self, group: str, *options: str) -> list[str]:
         """Return what runs a command under strace, looking at one group of files alone."""
@@ -176,7 +196,7 @@ OpenSite = Callable[..., AbstractContextManager[Site]]
 @pytest.fixture(scope="session")
 def open_site(account: Account) -> Iterator[OpenSite]:
     """Open sites, from any thread; each has a service of its own."""
-    with anyio.from_thread.start_blocking_portal() as portal:
+    with start_blocking_portal() as portal:
 
         @contextmanager
         def enter(
@@ -195,6 +215,6 @@ def open_site(account: Account) -> Iterator[OpenSite]:
                 (directory / "token.txt").write_text(simulator.token)
                 (directory / output).touch(0o600)
                 (directory / output).write_bytes(OLD)
-                yield Site(directory, simulator, output)
+                yield Site(directory, simulator, output, portal)
 
         yield enter

@@ -68,7 +68,9 @@ def measure(open_site: OpenSite, directory: Path, output: str) -> Quiet:
     return Quiet(outputs[0], points)
 
 
-def kill_and_resume(open_site: OpenSite, directory: Path, quiet: Quiet, point: Point) -> None:
+def kill_and_resume(
+    open_site: OpenSite, directory: Path, quiet: Quiet, point: Point, *, in_process: bool
+) -> None:
     with open_site(directory, f"o.{directory.parent.name}") as site:
         kill = f"--inject={point.call}:signal=KILL:when={point.number}"
         killed = site.run(*SIZES, prefix=site.strace(point.group, f"--trace={point.call}", kill))
@@ -78,18 +80,27 @@ def kill_and_resume(open_site: OpenSite, directory: Path, quiet: Quiet, point: P
         kept, before = site.kept(), len(site.asked())
         # With one worker few batches can be in hand: all before them were acknowledged.
         assert len(site.pairs(site.asked()) - site.pairs(kept)) <= PAIRS_IN_HAND
-        resumed = site.run(*OTHER_SIZES)
-        assert resumed.returncode == 0, resumed.stderr
+        if in_process:
+            site.go_on(batch_size=7, workers=3)
+        else:
+            resumed = site.run(*OTHER_SIZES)
+            assert resumed.returncode == 0, resumed.stderr
+            assert json.loads((site.directory / "r.json").read_text())["complete"] is True
         assert not site.pairs(kept) & site.pairs(site.asked(before))
         assert site.target.read_bytes() == quiet.output
-        assert json.loads((site.directory / "r.json").read_text())["complete"] is True
-        journal = site.journal.name
-        assert set(site.created()) == {site.output, journal, f"{journal}.lock", "r.json"}
+        journal, report = site.journal.name, {"r.json", ".r.json.bulkfetch-part"}
+        assert set(site.created()) - report == {site.output, journal, f"{journal}.lock"}
+        assert in_process or ".r.json.bulkfetch-part" not in site.created()
     shutil.rmtree(directory)
 
 
-def sweep(open_site: OpenSite, tmp_path: Path, output: str, stride: int) -> int:
-    """Kill an export at every `stride`-th point; return at how many."""
+def sweep(
+    open_site: OpenSite, tmp_path: Path, output: str, stride: int, each_as_a_command: int
+) -> int:
+    """Kill an export at every `stride`-th point; return at how many.
+
+    Of so many resumes one is the command itself; the others do the same in this process.
+    """
     (tmp_path / output).mkdir()
     quiet = measure(open_site, tmp_path / output, f"o.{output}")
     points = quiet.points[::stride]
@@ -97,7 +108,13 @@ def sweep(open_site: OpenSite, tmp_path: Path, output: str, stride: int) -> int:
     def harm(numbered: tuple[int, Point]) -> str:
         number, point = numbered
         try:
-            kill_and_resume(open_site, tmp_path / output / str(number), quiet, point)
+            kill_and_resume(
+                open_site,
+                tmp_path / output / str(number),
+                quiet,
+                point,
+                in_process=bool(number % each_as_a_command),
+            )
         except AssertionError as wrong:
             return f"{point}: {wrong}"
         return ""
@@ -113,7 +130,7 @@ def sweep(open_site: OpenSite, tmp_path: Path, output: str, stride: int) -> int:
 def test_a_kill_at_some_writes_loses_and_repeats_nothing(
     open_site: OpenSite, tmp_path: Path, output: str
 ) -> None:
-    assert sweep(open_site, tmp_path, output, stride=31) >= 5
+    assert sweep(open_site, tmp_path, output, stride=31, each_as_a_command=1) >= 5
 
 
 @pytest.mark.sweep
@@ -123,4 +140,4 @@ def test_a_kill_at_some_writes_loses_and_repeats_nothing(
 def test_a_kill_at_any_write_loses_and_repeats_nothing(
     open_site: OpenSite, tmp_path: Path, output: str
 ) -> None:
-    assert sweep(open_site, tmp_path, output, stride=1) >= 150
+    assert sweep(open_site, tmp_path, output, stride=1, each_as_a_command=5) >= 150
