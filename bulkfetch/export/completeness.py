@@ -10,10 +10,11 @@ The four states part the ids of a side; the first that holds is the id's:
 * *returned*: a row of it came.
 * *confirmed empty*: every pair of it was fetched, and no row came.
 
-An entry does not name the ids of a side that it has no list of, or that it covers whole while its
-other side is a part: a learner who is rejected takes no course with him, and a batch of 100
-learners × all courses fails its learners. So an id that is returned may lack the pairs with ids of
-the other side that are named; those are listed with their causes.
+An entry does not name the ids of a side that it has no list of, or that it covers whole (but for
+ids that are at fault themselves) while its other side is a part: a learner who is rejected takes no
+course with him, and a batch of 100 learners × all courses fails its learners. So an id that is
+returned may lack the pairs with ids of the other side that are named; those are listed with their
+causes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +23,8 @@ from dataclasses import dataclass, replace
 
 from bulkfetch.engine.outcome import Unfetched
 from bulkfetch.errors import FailedIds
-from bulkfetch.plan.rectangle import Axis, Rectangle, Side
-from bulkfetch.plan.region import Region, rest_of
+from bulkfetch.plan.rectangle import Axis, Rectangle, Side, subtract_from
+from bulkfetch.plan.region import Region
 
 NEVER_ASKED = "not fetched: the export ended before it was asked for"
 UNCONFIRMED = "no enrollment came, but not all was fetched, so that it cannot be confirmed as empty"
@@ -40,19 +41,16 @@ class IdCounts:
     failed: int
 
 
-def find_missing(
-    region: Region, finished: Sequence[Rectangle], before: Unfetched, now: Unfetched
-) -> Unfetched:
+def find_missing(missing: Sequence[Rectangle], before: Unfetched, now: Unfetched) -> Unfetched:
     """Name everything that is missing, by what is known of it last.
 
     Args:
-        region: what was asked for.
-        finished: what was fetched.
+        missing: disjoint rectangles without a learner in two of them, as `rest_of` makes them.
         before: what earlier runs could not fetch. Of it remains what this run did not try again.
         now: what this run could not fetch.
 
     Returns:
-        Entries that cover all of the region that `finished` does not.
+        Entries that cover all that is missing, and name nothing that is not.
     """
     # What was tried says more than what was only given up, and this run more than an earlier one.
     sources = [
@@ -60,17 +58,19 @@ def find_missing(
     ]
     quarantined: list[FailedIds] = []
     failed: list[FailedIds] = []
-    explained = list(finished)
+    rest = list(missing)
     for source, is_tried in sources:
-        rest = _Rest(rest_of(region, explained))
+        if not rest:
+            break
+        unexplained = _Rest(rest)
+        claimed: list[Rectangle] = []
         for entries, kept in ((source.quarantined, quarantined), (source.failed, failed)):
             tried = [entry for entry in entries if (entry.attempts > 0) is is_tried]
-            kept.extend(part for entry in tried for part in rest.keep(entry))
-        explained = [*finished, *map(_rectangle, quarantined), *map(_rectangle, failed)]
-    failed += [
-        FailedIds(rest.learners, rest.courses, NEVER_ASKED, 0)
-        for rest in rest_of(region, explained)
-    ]
+            parts = [part for entry in tried for part in unexplained.keep(entry)]
+            kept.extend(parts)
+            claimed += map(_rectangle, parts)
+        rest = subtract_from(rest, claimed)
+    failed += [FailedIds(some.learners, some.courses, NEVER_ASKED, 0) for some in rest]
     return Unfetched(tuple(quarantined), tuple(failed))
 
 
@@ -92,6 +92,16 @@ def count_ids(
         The counts of each side, None where no ids were asked for; and entries for the ids that
         failed without being named by any: no row of them came, and not all of them was fetched.
     """
+    everything = (*entries.quarantined, *entries.failed)
+    at_fault = {
+        axis: {
+            unit
+            for rectangle in map(_rectangle, everything)
+            if rectangle.side(axis.other) is None
+            for unit in rectangle.side(axis) or ()
+        }
+        for axis in Axis
+    }
     counts: dict[Axis, IdCounts | None] = {}
     unconfirmed: list[FailedIds] = []
     for axis in Axis:
@@ -99,8 +109,8 @@ def count_ids(
         if asked is None:
             counts[axis] = None
             continue
-        quarantined = _named(region, axis, entries.quarantined)
-        failed = _named(region, axis, entries.failed) - quarantined
+        quarantined = _named(region, axis, entries.quarantined, at_fault)
+        failed = _named(region, axis, entries.failed, at_fault) - quarantined
         returned = seen[axis] & set(asked) - quarantined - failed
         rest = set(asked) - quarantined - failed - returned
         doubtful = [
@@ -179,17 +189,32 @@ def _meet(named: Side, left: AbstractSet[str] | None) -> Side:
     return tuple(unit for unit in named if unit in left)
 
 
-def _named(region: Region, axis: Axis, entries: Iterable[FailedIds]) -> set[str]:
-    """Return the ids of a side that entries name."""
-    other = Axis.COURSES if axis is Axis.LEARNERS else Axis.LEARNERS
+def _named(
+    region: Region, axis: Axis, entries: Iterable[FailedIds], at_fault: Mapping[Axis, set[str]]
+) -> set[str]:
+    """Return the ids of a side that entries name; `at_fault` are those named on their own."""
     named: set[str] = set()
     for entry in entries:
-        ids, across = _rectangle(entry).side(axis), _rectangle(entry).side(other)
+        rectangle = _rectangle(entry)
+        ids = rectangle.side(axis)
         if ids is not None and (
-            len(ids) < region.width(axis) or across is None or len(across) == region.width(other)
+            not _is_whole(region, rectangle, axis, at_fault)
+            or _is_whole(region, rectangle, axis.other, at_fault)
         ):
             named.update(ids)
     return named.intersection(region.side(axis) or ())
+
+
+def _is_whole(
+    region: Region, rectangle: Rectangle, axis: Axis, at_fault: Mapping[Axis, set[str]]
+) -> bool:
+    """Whether a rectangle covers a side of the region whole, but for ids at fault themselves."""
+    ids, whole = rectangle.side(axis), region.side(axis)
+    if ids is None or whole is None or len(ids) == len(whole):
+        return True
+    if len(ids) + len(at_fault[axis]) < len(whole):
+        return False
+    return at_fault[axis].union(ids).issuperset(whole)
 
 
 def _rectangle(entry: FailedIds) -> Rectangle:

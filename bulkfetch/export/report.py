@@ -90,12 +90,11 @@ def read_findings(journal: Journal, counters: Counters) -> Findings:
     unconfirmed: tuple[FailedIds, ...] = ()
     counts: dict[Axis, IdCounts | None] = dict.fromkeys(Axis)
     if region is not None:
-        finished = journal.finished()
-        missing = rest_of(region, finished)
+        missing = rest_of(region, journal.finished())
         if missing:
             quarantined, failed = journal.unfetched()
             before = Unfetched(tuple(quarantined), tuple(failed))
-            unfetched = find_missing(region, finished, before, counters.unfetched())
+            unfetched = find_missing(missing, before, counters.unfetched())
         counts, unconfirmed = count_ids(region, missing, unfetched, journal.returned_ids())
     this_run, all_runs = journal.records(effort_of(counters))
     return Findings(

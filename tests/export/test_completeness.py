@@ -96,7 +96,7 @@ def test_the_four_states_add_up_and_zero_is_never_unknown(
     fetched = pairs_of(region, finished)
     asked = pairs_of(region, [region])
     missing = subtract(region, finished)
-    found = find_missing(region, finished, before, now)
+    found = find_missing(subtract(region, finished), before, now)
     named = [*found.quarantined, *found.failed]
     # All that is missing is named, and an entry stays only while something it claims is missing.
     assert asked - fetched <= pairs_of(region, map(rectangle_of, named))
@@ -141,7 +141,7 @@ def test_an_id_at_fault_takes_nothing_of_the_other_side_with_it() -> None:
     rest = region.replace(Axis.LEARNERS, LEARNERS[1:])
     bad = FailedIds(LEARNERS[:1], None, "rejected", 1, 5.0)
     now = Unfetched((bad,), ())
-    found = find_missing(region, [rest], Unfetched(), now)
+    found = find_missing(subtract(region, [rest]), Unfetched(), now)
     assert found == now
     seen = {Axis.LEARNERS: set(LEARNERS[1:4]), Axis.COURSES: set(COURSES[:3])}
     counts, unconfirmed = count_ids(region, subtract(region, [rest]), found, seen)
@@ -166,7 +166,7 @@ def test_a_batch_that_fails_names_its_learners_a_pair_at_fault_both_of_its_ids()
         Rectangle(LEARNERS[2:5], COURSES),
         Rectangle(LEARNERS[5:], COURSES[1:]),
     ]
-    found = find_missing(region, rest, Unfetched(), Unfetched((pair,), (batch,)))
+    found = find_missing(subtract(region, rest), Unfetched(), Unfetched((pair,), (batch,)))
     seen = {Axis.LEARNERS: set(LEARNERS[2:]), Axis.COURSES: set(COURSES)}
     counts, unconfirmed = count_ids(region, subtract(region, rest), found, seen)
     learners, courses = counts[Axis.LEARNERS], counts[Axis.COURSES]
@@ -185,6 +185,23 @@ def test_what_was_tried_before_remains_until_it_is_fetched_or_tried_again() -> N
     tried = FailedIds(LEARNERS[2:3], COURSES, "timed out", 6, 9.0)
     given_up = FailedIds(LEARNERS[1:2], COURSES, "the service does not answer", 0)
     finished = [Rectangle(LEARNERS[:1], COURSES), Rectangle(LEARNERS[4:], COURSES)]
-    found = find_missing(region, finished, before, Unfetched((), (tried, given_up)))
+    found = find_missing(subtract(region, finished), before, Unfetched((), (tried, given_up)))
     assert found.quarantined == (FailedIds(LEARNERS[1:2], None, "rejected", 1, 5.0),)
     assert found.failed == (tried, FailedIds(LEARNERS[3:4], COURSES, NEVER_ASKED, 0))
+
+
+def test_ids_at_fault_do_not_make_a_side_a_part() -> None:
+    """Half of the courses were asked for, of all learners but one that is rejected."""
+    region = make_region(LEARNERS, COURSES)
+    finished = [Rectangle(LEARNERS[1:], COURSES[:2])]
+    bad = FailedIds(LEARNERS[:1], None, "rejected", 1, 5.0)
+    missing = subtract(region, finished)
+    found = find_missing(missing, Unfetched(), Unfetched((bad,), ()))
+    assert found.failed == (FailedIds(LEARNERS[1:], COURSES[2:], NEVER_ASKED, 0),)
+    seen = {Axis.LEARNERS: set(LEARNERS[1:]), Axis.COURSES: set(COURSES[:2])}
+    counts, _ = count_ids(region, missing, found, seen)
+    learners, courses = counts[Axis.LEARNERS], counts[Axis.COURSES]
+    assert learners is not None
+    assert courses is not None
+    assert (learners.returned, learners.quarantined, learners.failed) == (5, 1, 0)
+    assert (courses.returned, courses.failed) == (2, 2)
