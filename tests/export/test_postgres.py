@@ -387,17 +387,23 @@ def test_it_stops_soon_even_where_it_waits_for_a_lock(
 ) -> None:
     publish(journal, sink(database))
     journal.commit(finished(enrollments(10)))
-    stop = threading.Event()
+    stopped_at: list[float] = []
+
+    def stop_when_it_waits() -> None:
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while database.query(waiting) == [(0,)]:
+            time.sleep(0.05)
+        stopped_at.append(time.monotonic())
+
     with (
         adbc_driver_postgresql.dbapi.connect(database.url) as other,
         other.cursor() as cursor,
     ):
         cursor.execute("LOCK TABLE enrollments")
-        timer = threading.Timer(0.3, stop.set)
-        timer.start()
-        started = time.monotonic()
+        watcher = threading.Thread(target=stop_when_it_waits)
+        watcher.start()
         with pytest.raises(PublishingStopped):
-            publish(journal, sink(database), should_stop=stop.is_set)
-        assert time.monotonic() - started < 2
-        timer.join()
+            publish(journal, sink(database), should_stop=lambda: bool(stopped_at))
+        assert time.monotonic() - stopped_at[0] < 2
+        watcher.join()
     assert database.rows() == []

@@ -178,3 +178,24 @@ def test_a_long_list_of_calls_is_joined_not_multiplied(
     published = export(region, calls, [], Gone.DELETE)
     covered = sum(number % 2_100 < 2_000 and number % 4_100 < 4_000 for number in range(20_000))
     assert published.changes == {"inserted": 0, "updated": 0, "gone": covered}
+
+
+def test_a_partitioned_table_does_as_well(
+    export: Callable[..., Published], database: Database
+) -> None:
+    database.query("ALTER TABLE enrollments RENAME TO was")
+    database.query(
+        "CREATE TABLE enrollments (LIKE was, PRIMARY KEY (enrollment_id))"
+        " PARTITION BY HASH (enrollment_id)"
+    )
+    for part in range(2):
+        database.query(
+            f"CREATE TABLE part{part} PARTITION OF enrollments"
+            f" FOR VALUES WITH (MODULUS 2, REMAINDER {part})"
+        )
+    everything = Rectangle(None, None)
+    assert export(everything, [everything], EARLIER).changes == {"inserted": 9, "updated": 0}
+    changed = [row._replace(issued_certificate_id="k") for row in EARLIER[:3]]
+    published = export(everything, [everything], changed, Gone.DELETE)
+    assert published.changes == {"inserted": 0, "updated": 3, "gone": 6}
+    assert database.rows() == changed

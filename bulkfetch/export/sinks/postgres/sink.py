@@ -6,6 +6,7 @@ from typing import Self
 
 import pyarrow as pa
 
+from bulkfetch.errors import SinkError
 from bulkfetch.export.sinks.postgres import Gone
 from bulkfetch.export.sinks.postgres.gone import remove_gone
 from bulkfetch.export.sinks.postgres.session import open_session
@@ -17,6 +18,7 @@ from bulkfetch.export.sinks.postgres.table import (
 )
 from bulkfetch.export.sinks.postgres.url import DatabaseUrl
 from bulkfetch.export.sinks.sink import Publication, Written
+from bulkfetch.export.stopping import PublishingStopped
 from bulkfetch.plan.coverage import cover
 
 
@@ -56,7 +58,16 @@ class PostgresSink:
 
         Raises:
             SinkError: the server failed, or the table cannot be used.
+            PublishingStopped: a statement was cancelled, as was asked for.
         """
+        try:
+            return self._merge(rows, publication)
+        except SinkError:
+            if publication.stopping.is_asked():
+                raise PublishingStopped from None
+            raise
+
+    def _merge(self, rows: Iterator[pa.RecordBatch], publication: Publication) -> Written:
         with (
             open_session(self.url) as session,
             publication.stopping.interrupting(session.cancel),

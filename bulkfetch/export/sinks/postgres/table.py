@@ -217,13 +217,12 @@ def merge_incoming(session: Session, table: Table) -> tuple[int, int]:
         updates.append(f"{GONE_AT} = NULL")
         is_changed += f" OR old.{GONE_AT} IS NOT NULL"
     names = ", ".join(FIELD_NAMES)
-    # xmax is 0 in a row that is new, and this transaction in one that was updated.
     ((inserted, updated),) = session.query(
-        f"WITH written AS (INSERT INTO {table.sql} AS kept ({names})"
-        f" SELECT new.{KEY}, {new} FROM pg_temp.{INCOMING} new"
-        f" LEFT JOIN {table.sql} old ON old.{KEY} = new.{KEY} WHERE {is_changed}"
-        f" ON CONFLICT ({KEY}) DO UPDATE SET {', '.join(updates)}"
-        " RETURNING kept.xmax = 0 AS is_new)"
-        " SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM written"
+        f"WITH wanted AS MATERIALIZED (SELECT new.{KEY}, {new}, old.{KEY} IS NULL AS is_new"
+        f" FROM pg_temp.{INCOMING} new LEFT JOIN {table.sql} old ON old.{KEY} = new.{KEY}"
+        f" WHERE {is_changed}),"
+        f" written AS (INSERT INTO {table.sql} ({names}) SELECT {names} FROM wanted"
+        f" ON CONFLICT ({KEY}) DO UPDATE SET {', '.join(updates)})"
+        " SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM wanted"
     )
     return int(str(inserted)), int(str(updated))
