@@ -148,11 +148,9 @@ def test_a_listing_that_cannot_be_had_fetches_nothing_and_can_be_resumed(
     assert not (place.directory / "o.csv").exists()
     report = report_of(place)
     assert (report["complete"], report["ids"]["learners"]) == (False, None)
-    well = serve()
-    url = ("--url", well.simulator.url)
-    again = bulkfetch(*command(place, "--all-learners"), *url)
-    assert again.returncode == 6  # another endpoint
-    assert "endpoint" in again.stderr.decode()
+    published = bulkfetch("publish", "o.csv.bulkfetch", "-o", "p.csv")
+    assert published.returncode == 3
+    assert "all of the account's ids" in published.stderr.decode()
 
 
 @pytest.mark.parametrize(
