@@ -13,6 +13,7 @@ in it.
 import asyncio
 import selectors
 import socket
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from random import Random
 from typing import Any, TypeVar
@@ -90,6 +91,9 @@ class _WatchedSelector(Selector):  # type: ignore[misc]
         self._seen_at = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout:
+            # At least a tick: who sleeps for what is left of a time must get past it.
+            timeout = max(timeout, self.clock.resolution)
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(timeout)
         now = self.clock.time()
         self._steps = self._steps + 1 if now == self._seen_at else 0
@@ -130,8 +134,8 @@ class _VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc]
 
 def _where_tasks_wait(loop: asyncio.AbstractEventLoop) -> str:
     """Name the pending tasks and the lines they wait at."""
-    places = (" > ".join(_stack(task.get_coro())) for task in asyncio.all_tasks(loop))
-    return "\n".join(f"  {place}" for place in sorted(places))
+    places = Counter(" > ".join(_stack(task.get_coro())) for task in asyncio.all_tasks(loop))
+    return "\n".join(f"  {count} × {place}" for place, count in sorted(places.items()))
 
 
 def _stack(awaitable: Any) -> Iterator[str]:

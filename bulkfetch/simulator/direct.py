@@ -208,8 +208,10 @@ class DirectExchange:
             rectangle=rectangle,
             rows=(rows,),
             count=len(rows),
-            learner_ids=frozenset([learners[number] for number in {learner_of[i] for i in rows}]),
-            course_ids=frozenset([courses[number] for number in {course_of[i] for i in rows}]),
+            learner_ids=frozenset(
+                map(learners.__getitem__, set(map(learner_of.__getitem__, rows)))
+            ),
+            course_ids=frozenset(map(courses.__getitem__, set(map(course_of.__getitem__, rows)))),
             anomalies=(Anomaly("", "access_date", "2022-13-45"),) if is_odd else (),
             wire_bytes=call.body_bytes,
             body_bytes=call.body_bytes,
@@ -303,3 +305,8 @@ class DirectExchange:
                 silence.reschedule(self._runtime.clock() + self._limits.read_s)
                 if is_dripping:
                     await asyncio.sleep(1.0)
+
+
+def _distinct(ids: Sequence[str], side_of: Sequence[int], rows: Sequence[int]) -> frozenset[str]:
+    """Return the ids of one side that occur in rows."""
+    return frozenset(map(ids.__getitem__, set(map(side_of.__getitem__, rows))))

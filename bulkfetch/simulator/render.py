@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from random import Random
 
 from bulkfetch.record import CERTIFICATE_ELEMENT, FIELDS, RECORD_ELEMENT, Enrollment
@@ -55,12 +56,15 @@ class RecordRenderer:
     def __init__(self, account: Account, dialect: Dialect) -> None:
         self._account = account
         self._dialect = dialect
-        self._templates: tuple[str, ...] = ()
-        if isinstance(account.rows, SeededRows):
-            self._templates = tuple(
-                _template(facet, dialect, number)
-                for number, facet in enumerate(account.rows.facets)
-            )
+
+    @cached_property
+    def _templates(self) -> tuple[str, ...]:
+        """The facets of a seeded account, made when the first of its rows is rendered."""
+        assert isinstance(self._account.rows, SeededRows)
+        return tuple(
+            _template(facet, self._dialect, number)
+            for number, facet in enumerate(self._account.rows.facets)
+        )
 
     def rows(self, indexes: Sequence[int]) -> str:
         """Render these enrollments, one after the other."""

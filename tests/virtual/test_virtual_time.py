@@ -106,3 +106,13 @@ def test_a_failure_of_the_work_itself_comes_through() -> None:
 
     with pytest.raises(LookupError):
         run_virtually(main)
+
+
+def test_who_sleeps_for_less_than_a_tick_gets_past_it() -> None:
+    async def main(runtime: Runtime) -> float:
+        wakes_at = runtime.clock() + 1.000_000_4
+        while (rest := wakes_at - runtime.clock()) > 0:
+            await runtime.sleep(rest)
+        return runtime.clock()
+
+    assert run_virtually(main) == pytest.approx(1, abs=1e-5)
