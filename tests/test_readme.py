@@ -109,7 +109,7 @@ def test_every_option_and_exit_code_that_the_readme_names_exists() -> None:
             check=True,
             env={"COLUMNS": "200", "PATH": "/usr/bin:/bin", "NO_COLOR": "1", "TERM": "dumb"},
         ).stdout
-        for command in ("export", "publish", "verify", "diff")
+        for command in ("export", "publish", "verify", "diff", "plan")
     )
     section = README.split("## Export an account")[1].split("## Use it as a library")[0]
     options = set(re.findall(r"(--[a-z][a-z-]+)", section))

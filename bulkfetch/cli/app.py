@@ -1,9 +1,10 @@
 """The commands and their options. What they need is imported when they run."""
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,6 +35,55 @@ GoneOption = Annotated[
         "--gone",
         help="Rows of earlier exports in a database that are no longer in the service, where that "
         "is proven: keep them, mark them in gone_at, or delete them.",
+    ),
+]
+UrlOption = Annotated[
+    str | None, typer.Option("--url", help="The service, https://…; or BULKFETCH_URL.")
+]
+LearnersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--learners",
+        help="Learner ids: text, CSV, JSONL or Parquet, FILE or FILE:COLUMN; - is stdin.",
+    ),
+]
+CoursesOption = Annotated[str | None, typer.Option("--courses", help="Course ids, likewise.")]
+PairsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pairs",
+        help="Pairs of a learner and a course, instead: CSV, JSONL or Parquet, FILE or "
+        "FILE:LEARNER,COURSE (columns); - is CSV on stdin.",
+    ),
+]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="All learners and courses that the account lists.")
+]
+AllLearnersOption = Annotated[
+    bool,
+    typer.Option("--all-learners", help="All learners that it lists; with --courses or none."),
+]
+AllCoursesOption = Annotated[
+    bool,
+    typer.Option("--all-courses", help="All courses that it lists; with --learners or none."),
+]
+WholeAccountOption = Annotated[
+    bool, typer.Option("--whole-account", help="Ask with no filter, all in a single call.")
+]
+ShapeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shape",
+        help="Way of asking: learners, learners-only, courses, courses-only, both or whole; "
+        "the cheapest if not given (see `bulkfetch plan`).",
+    ),
+]
+TokenFileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token-file",
+        help="File with the token; - is stdin. Or BULKFETCH_TOKEN, or BULKFETCH_CLIENT_ID "
+        "with BULKFETCH_CLIENT_SECRET, with which tokens are renewed.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only warnings and errors on stderr.")]
@@ -71,42 +121,16 @@ def export(
             "(postgresql://USER@HOST/DATABASE?schema=NAME), or - for standard output.",
         ),
     ],
-    url: Annotated[
-        str | None,
-        typer.Option("--url", help="The service, https://…; or BULKFETCH_URL."),
-    ] = None,
-    learners: Annotated[
-        str | None,
-        typer.Option(
-            "--learners",
-            help="Learner ids: text, CSV, JSONL or Parquet, FILE or FILE:COLUMN; - is stdin.",
-        ),
-    ] = None,
-    courses: Annotated[str | None, typer.Option("--courses", help="Course ids, likewise.")] = None,
-    all_ids: Annotated[
-        bool,
-        typer.Option("--all", help="All learners and courses that the account lists."),
-    ] = False,
-    all_learners: Annotated[
-        bool,
-        typer.Option("--all-learners", help="All learners that it lists; with --courses or none."),
-    ] = False,
-    all_courses: Annotated[
-        bool,
-        typer.Option("--all-courses", help="All courses that it lists; with --learners or none."),
-    ] = False,
-    whole_account: Annotated[
-        bool,
-        typer.Option("--whole-account", help="Ask with no filter, all in a single call."),
-    ] = False,
-    token_file: Annotated[
-        str | None,
-        typer.Option(
-            "--token-file",
-            help="File with the token; - is stdin. Or BULKFETCH_TOKEN, or BULKFETCH_CLIENT_ID "
-            "with BULKFETCH_CLIENT_SECRET, with which tokens are renewed.",
-        ),
-    ] = None,
+    url: UrlOption = None,
+    learners: LearnersOption = None,
+    courses: CoursesOption = None,
+    pairs: PairsOption = None,
+    all_ids: AllOption = False,
+    all_learners: AllLearnersOption = False,
+    all_courses: AllCoursesOption = False,
+    whole_account: WholeAccountOption = False,
+    shape: ShapeOption = None,
+    token_file: TokenFileOption = None,
     output_format: Annotated[
         str | None,
         typer.Option(
@@ -212,6 +236,7 @@ def export(
     def make_options() -> Options:
         return Options(
             batch_size=batch_size,
+            shape=shape,
             workers=workers,
             max_workers=max_workers,
             rate=rate,
@@ -230,7 +255,7 @@ def export(
         ExportArguments(
             url=url,
             asked=AskedArguments(
-                learners, courses, all_ids, all_learners, all_courses, whole_account
+                learners, courses, all_ids, all_learners, all_courses, whole_account, pairs
             ),
             output=output,
             format=output_format,
@@ -242,6 +267,57 @@ def export(
             gone=gone,
             report=report,
             ca_bundle=ca_bundle,
+        ),
+        make_options,
+        Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+    )
+
+
+@app.command()
+def plan(
+    learners: LearnersOption = None,
+    courses: CoursesOption = None,
+    pairs: PairsOption = None,
+    all_ids: AllOption = False,
+    all_learners: AllLearnersOption = False,
+    all_courses: AllCoursesOption = False,
+    whole_account: WholeAccountOption = False,
+    shape: ShapeOption = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Ids a call, if an export pins it.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Calls in flight to reckon with.")
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask the account in a few small calls first.")
+    ] = False,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+    quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Show what each way of asking would cost, and which one an export would choose."""
+    from bulkfetch.cli.asked import AskedArguments  # noqa: PLC0415
+    from bulkfetch.cli.console import Console  # noqa: PLC0415
+    from bulkfetch.cli.plan import PlanArguments  # noqa: PLC0415
+    from bulkfetch.cli.plan import plan as run_plan  # noqa: PLC0415
+    from bulkfetch.options import Options  # noqa: PLC0415
+
+    def make_options() -> Options:
+        given: dict[str, Any] = {"shape": shape, "batch_size": batch_size, "workers": workers}
+        return replace(
+            Options(), **{name: value for name, value in given.items() if value is not None}
+        )
+
+    run_plan(
+        PlanArguments(
+            AskedArguments(
+                learners, courses, all_ids, all_learners, all_courses, whole_account, pairs
+            ),
+            url,
+            token_file,
+            probe,
         ),
         make_options,
         Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from bulkfetch.cli.asked import AskedArguments, read_asked
+from bulkfetch.cli.asked import AskedArguments, read_asked, require_one_stdin
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.credentials import find_credentials
 from bulkfetch.cli.process import fit_descriptors, resume_command
@@ -117,17 +117,7 @@ def _settle(
         gone=arguments.gone,
     )
     _check_paths_differ(arguments, journal)
-    from_stdin = [
-        name
-        for name, value in (
-            ("--learners", arguments.asked.learners),
-            ("--courses", arguments.asked.courses),
-            ("--token-file", arguments.token_file),
-        )
-        if value == "-"
-    ]
-    if len(from_stdin) > 1:
-        raise UsageError(f"Only one of {', '.join(from_stdin)} can be read from standard input.")
+    require_one_stdin(arguments.asked, arguments.token_file)
     credentials = find_credentials(arguments.token_file, os.environ, console.warn)
     asked = read_asked(arguments.asked)
     return ExportSettings(
@@ -156,6 +146,7 @@ def _check_paths_differ(arguments: ExportArguments, journal: Path) -> None:
         ("--report", arguments.report),
         ("--learners", arguments.asked.learners),
         ("--courses", arguments.asked.courses),
+        ("--pairs", arguments.asked.pairs),
         ("--token-file", arguments.token_file),
         ("--ca-bundle", arguments.ca_bundle),
     ):

@@ -29,8 +29,10 @@ RowsT = TypeVar("RowsT")
 _WORKERS_EXPECTED = 10  # for the plan, while it is not known how many the service bears
 
 
-def make_planner(region: Region, options: Options) -> Planner:
-    """Make the planner of a region.
+def make_planner(
+    region: Region, options: Options, complete: frozenset[Axis] = frozenset()
+) -> Planner:
+    """Make the planner of a region; the ids of `complete` axes are all that the account has.
 
     Raises:
         UsageError: the shape is not possible for the region.
@@ -42,7 +44,8 @@ def make_planner(region: Region, options: Options) -> Planner:
         answer_bytes=limits.answer_bytes,
         call_s=min(limits.read_s, limits.total_s),
     )
-    return Planner(region, bounds, shape=None if options.shape is None else Shape(options.shape))
+    shape = None if options.shape is None else Shape(options.shape)
+    return Planner(region, bounds, shape=shape, complete=complete)
 
 
 async def fetch_region(
@@ -55,6 +58,7 @@ async def fetch_region(
     runtime: Runtime,
     counters: Counters,
     pace: Pace | None = None,
+    complete: frozenset[Axis] = frozenset(),
 ) -> Unfetched:
     """Fetch everything in these disjoint rectangles and hand finished batches on.
 
@@ -67,6 +71,7 @@ async def fetch_region(
         runtime: the seam.
         counters: where the numbers go.
         pace: the account's, if others share it; else the run has one of its own.
+        complete: the axes whose ids are all that the account has.
 
     Returns:
         What could not be fetched; empty means complete.
@@ -85,7 +90,7 @@ async def fetch_region(
         limits=RunLimits(deadline, options.max_quarantined),
         runtime=runtime,
         counters=counters,
-        planner=make_planner(region, options),
+        planner=make_planner(region, options, complete),
     )
     return await run.execute(rectangles)
 

@@ -198,6 +198,7 @@ class ExportJob:
                 runtime=self._runtime,
                 counters=counters,
                 pace=pace,
+                complete=settings.discover,
             )
 
     def _find_missing(self, journal: Journal, region: Region) -> list[Rectangle]:

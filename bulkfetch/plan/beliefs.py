@@ -7,6 +7,8 @@ middling account; nothing is documented (WIRE facts: no limits, no page sizes).
 
 from dataclasses import dataclass, field
 
+from bulkfetch.plan.rectangle import Axis
+
 GUESSED_LEARNERS = 50_000
 GUESSED_COURSES = 300
 GUESSED_ROWS_PER_LEARNER = 10.0
@@ -103,14 +105,22 @@ class Beliefs:
 
     @classmethod
     def guess(
-        cls, learners: int | None, courses: int | None, listed: int | None = None
+        cls,
+        learners: int | None,
+        courses: int | None,
+        listed: int | None = None,
+        complete: frozenset[Axis] = frozenset(),
     ) -> "Beliefs":
         """Guess from the sizes of the id lists, None for no filter, and the listed pairs.
 
-        The longer a list, the likelier it names the whole account.
+        The longer a list, the likelier it names the whole account; those of `complete` axes do.
         """
         all_learners = max(GUESSED_LEARNERS, learners or 0)
         all_courses = max(GUESSED_COURSES, courses or 0)
+        if Axis.LEARNERS in complete and learners is not None:
+            all_learners = learners
+        if Axis.COURSES in complete and courses is not None:
+            all_courses = courses
         elsewhere = GUESSED_ROWS_PER_LEARNER / all_courses
         if listed is not None and learners is not None and courses is not None:
             rows = listed * GUESSED_ROWS_PER_LISTED_PAIR

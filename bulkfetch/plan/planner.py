@@ -26,7 +26,7 @@ from bulkfetch.plan.cost import (
     legal_shapes,
 )
 from bulkfetch.plan.cutting import cut_pairs, cut_rectangles
-from bulkfetch.plan.frontier import Cut, Frontier, default_cut
+from bulkfetch.plan.frontier import OTHER_SIDE_CAP, Cut, Frontier, default_cut
 from bulkfetch.plan.pairs import Prices
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import PairSet, Region, count_wanted, rest_of
@@ -36,6 +36,8 @@ _MARGIN = 1.25
 _MARGIN_OF_GUESSES = 2.0
 _PROBE_WORTH_S = 5.0  # less is not worth a call that may answer far too much
 _PROBE_RISK = 0.3
+_PROBE_IDS = (10, 100)
+_PROBE_CALL_S = 60.0  # as expected by a guess
 _LOOK_EVERY = 8  # calls, after the first few
 _WORTH_CALLS = 2  # a change of plan must have so many calls for each worker left to save on
 
@@ -47,13 +49,19 @@ class Planner:
         region: what is wanted.
         bounds: what calls must keep to.
         shape: pinned by the caller; None to choose.
+        complete: the axes whose ids are all that the account has.
 
     Raises:
         UsageError: the pinned shape is not possible for the region.
     """
 
     def __init__(
-        self, region: Region, bounds: Bounds | None = None, *, shape: Shape | None = None
+        self,
+        region: Region,
+        bounds: Bounds | None = None,
+        *,
+        shape: Shape | None = None,
+        complete: frozenset[Axis] = frozenset(),
     ) -> None:
         self._region = region
         self._bounds = bounds or Bounds()
@@ -63,7 +71,9 @@ class Planner:
             None if region.side(axis) is None else region.width(axis) for axis in Axis
         )
         self._sizes = Sizes(learners, courses, region.pairs if is_listed else None)
-        self.beliefs = Beliefs.guess(learners, courses, region.pairs if is_listed else None)
+        self.beliefs = Beliefs.guess(
+            learners, courses, region.pairs if is_listed else None, complete
+        )
         self.revisions = 0
         self._total = self._left = region.pairs
         self._frontier: Frontier | None = None
@@ -87,6 +97,11 @@ class Planner:
         return self.choice.shape
 
     @property
+    def workers(self) -> int:
+        """Calls in flight that are reckoned with."""
+        return self._bounds.workers
+
+    @property
     def batch_size(self) -> int:
         """Ids of a call along the axis of the shape in use: pinned, or a size to begin with."""
         if self._bounds.batch_size is not None:
@@ -98,6 +113,10 @@ class Planner:
         """Estimate each legal shape for what is left, the usual one first."""
         sizes = self._sizes_left()
         return [self._estimate(shape, sizes, self.beliefs) for shape in legal_shapes(sizes)]
+
+    def choose_again(self) -> None:
+        """Choose by what has been learned since."""
+        self.choice = self._choose(self.estimates())
 
     def begin(self, rectangles: Sequence[Rectangle], frontier: Frontier) -> None:
         """Cut what is to be fetched and give it to the frontier.
@@ -130,8 +149,24 @@ class Planner:
         Returns:
             How many wanted pairs that were.
         """
-        wanted = count_wanted(self._region, rectangle)
+        wanted = self.learn(
+            rectangle, received=received, kept=kept, body_bytes=body_bytes, seconds=seconds
+        )
         self._left -= wanted
+        self._notes += 1
+        if self._notes <= _LOOK_EVERY or not self._notes % _LOOK_EVERY:
+            self._reconsider()
+        return wanted
+
+    def learn(
+        self, rectangle: Rectangle, *, received: int, kept: int, body_bytes: int, seconds: float
+    ) -> int:
+        """Learn from a call that succeeded, as `note` does, and change nothing.
+
+        Returns:
+            How many wanted pairs that were.
+        """
+        wanted = count_wanted(self._region, rectangle)
         beliefs = self.beliefs
         beliefs.density.add(kept, wanted)
         beliefs.bytes_per_row.add(body_bytes, received)
@@ -144,10 +179,33 @@ class Planner:
             beliefs.density_elsewhere.add(received - kept, rectangle.pairs - wanted)
         ids = sum(len(rectangle.named(axis) or ()) for axis in Axis)
         beliefs.speed.add(rows=received, ids=ids, seconds=seconds)
-        self._notes += 1
-        if self._notes <= _LOOK_EVERY or not self._notes % _LOOK_EVERY:
-            self._reconsider()
         return wanted
+
+    def probes(self) -> list[Rectangle]:
+        """Return a few small calls that tell the most about the shapes.
+
+        Some ids, more ids, and those of other shapes whose surplus is a guess.
+        """
+        usual = legal_shapes(self._sizes)[0]
+        probes = [
+            self._part(usual, ids) for ids in _PROBE_IDS if ids <= self._region.width(usual.axis)
+        ]
+        if not isinstance(self._region, PairSet):
+            for each in self.estimates():
+                if len(each.shape.unsent) == 1 and each.is_guess and each.call_s < _PROBE_CALL_S:
+                    ids = _PROBE_IDS[0] if each.shape.axis is Axis.LEARNERS else 1
+                    probes.append(self._part(each.shape, ids))
+        return probes
+
+    def _part(self, shape: Shape, ids: int) -> Rectangle:
+        """Return a small part of the region in a shape, from its middle."""
+        whole = Rectangle(self._region.learners, self._region.courses)
+        for axis, most in ((shape.axis, ids), (shape.axis.other, OTHER_SIDE_CAP)):
+            side = whole.side(axis)
+            if side is not None and (axis is shape.axis or axis not in shape.unsent):
+                at = max(0, (len(side) - most) // 2)
+                whole = whole.replace(axis, side[at : at + most])
+        return whole.leaving_out(*shape.unsent)
 
     def note_too_large(self, rectangle: Rectangle) -> None:
         """Learn that an answer was too large, or took too long."""
