@@ -204,7 +204,7 @@ class Caps:
         found = []
         for axis, ids in with_rows.items():
             side = rectangle.named(axis)
-            if side is None or axis in self._id_caps:
+            if side is None or axis in self._id_caps or self._read[axis] >= len(side):
                 continue
             self._read[axis] = max(self._read[axis], _read(side, ids))
             if self._read[axis] < len(side) and (ids or self._empty_tests < _TESTS_OF_EMPTY):

@@ -20,7 +20,8 @@ from bulkfetch.export.regroup import choose_sample, regroup
 from bulkfetch.export.sinks.files import FileSink
 from bulkfetch.export.verify import Verified, VerifyJob, VerifySettings
 from bulkfetch.inputs import make_region
-from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.rectangle import Axis
+from bulkfetch.plan.region import Region, make_pair_set
 from bulkfetch.record import Enrollment
 from bulkfetch.runtime import Runtime
 from bulkfetch.service import Credentials
@@ -51,7 +52,7 @@ class Place:
         return Simulator(account, parse_profile(profile or STEADY), port=self.port,
                          token="the-token")  # fmt: skip
 
-    async def export(self, simulator: Simulator, region: Rectangle) -> None:
+    async def export(self, simulator: Simulator, region: Region) -> None:
         sink = FileSink(self.output, OutputFormat.CSV)
         settings = ExportSettings(simulator.url, CREDENTIALS, region, sink, self.journal)
         await ExportJob(settings).run()
@@ -105,6 +106,21 @@ async def test_an_account_as_it_was_shows_no_difference(
         widths = sorted((len(call.course_ids or ()), len(call.learner_ids or ())) for call in calls)
         assert widths[len(widths) // 2] <= (6, 400)
         assert sample is not None or max(learners for _, learners in widths) == 400
+
+
+async def test_listed_pairs_are_verified_as_such(place: Place) -> None:
+    rows = list(BEFORE.enrollments())
+    wanted = sorted({(row.learner_id, row.course_id) for row in rows[:300]})
+    kept = [row for row in rows if (row.learner_id, row.course_id) in set(wanted)]
+    async with place.serve(BEFORE) as simulator:
+        await place.export(simulator, make_pair_set(wanted))
+        found = await place.verify()
+    assert found.counts.differences == found.counts.outside_old == 0
+    assert found.counts.old == found.counts.new == len(kept)
+    async with place.serve(changed(rows, without=[7])):
+        found = await place.verify()
+    assert ids(found, Kind.REMOVED) == [rows[7].enrollment_id]
+    assert found.counts.differences == 1
 
 
 @pytest.mark.parametrize("name", REGIONS)
