@@ -30,7 +30,7 @@ from bulkfetch.errors import TooLargeError
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 
 _SMALLEST_CAP = 10  # page sizes begin there
-_SMALLEST_ODD = 100  # of the only answer of a run, if its size is not round
+_SMALLEST_REFUSED = 100  # of what cannot be compared, and is not believed if its size is round
 _TESTS_OF_A_SIZE = 3
 _TESTS_OF_ROUND_SIZES = 2  # smaller than the largest answer, in all
 _TESTS_OF_EMPTY = 3  # answers without any row, asked for in another order
@@ -38,6 +38,7 @@ _MORE_SHARE = 4  # one id in so many is asked for besides
 _MORE_UNKNOWN = 10  # at least, where it is not known which ids have rows
 _ROUND_LEADS = frozenset({"1", "2", "25", "5"})
 _THOUSAND = 1_000
+_SMALLEST_POWER = 128
 
 WithRows = Mapping[Axis, AbstractSet[str]]  # the ids of each side that have rows in an answer
 
@@ -100,7 +101,7 @@ class Caps:
         self._with_rows: dict[Axis, tuple[AbstractSet[str], Side]] = {}  # and on the other side
         self._may_grow = True
 
-    def judge(self, rectangle: Rectangle, count: int) -> Suspicion:
+    def judge(self, count: int) -> Suspicion:
         """Say whether an answer of so many rows is suspect."""
         if self._row_cap is not None:
             return Suspicion.CAPPED if count >= self._row_cap else Suspicion.NONE
@@ -109,9 +110,7 @@ class Caps:
         if count < self._largest:
             is_worth_it = is_round(count) and self._round_tests < _TESTS_OF_ROUND_SIZES
             return Suspicion.ROUND if is_worth_it else Suspicion.NONE
-        if is_round(count) or count >= _SMALLEST_ODD or self._others(rectangle) is not None:
-            return Suspicion.LARGEST
-        return Suspicion.NONE
+        return Suspicion.LARGEST
 
     def note(self, rectangle: Rectangle, count: int, with_rows: WithRows) -> None:
         """Note an answer, and which ids have rows in it, once it has been judged."""
@@ -127,7 +126,7 @@ class Caps:
 
     def refuse_rows(self, count: int) -> CappedError | None:
         """Return the error for an answer that cannot be compared, if it is not to be believed."""
-        if count < max(self._largest, _SMALLEST_ODD) or not is_round(count):
+        if count < max(self._largest, _SMALLEST_REFUSED) or not is_round(count):
             return None
         return CappedError(
             f"The answer has exactly {count:,} rows, no other has more, and it cannot be asked for "
@@ -227,6 +226,19 @@ class Caps:
         self._read[asked.axis] = max(self._read[asked.axis], _read(side, after))
         return before != after
 
+    def left_out(self, count: int) -> CappedError:
+        """Return the error for an answer of so many rows that has others in another order.
+
+        Both answers have as many rows: if none so far had more, that is a cap. Else it may be ids
+        that were not read, and chance; in any case some are left out.
+        """
+        if count >= self._largest:
+            return self.prove_rows(count)
+        return CappedError(
+            "The service silently leaves out some of the ids or of the rows, others in another "
+            "order: ask for less at a time."
+        )
+
     def prove_ids(self, axis: Axis) -> None:
         """Note that no more ids of a list are read than have been so far."""
         self._id_caps.setdefault(axis, max(1, self._read[axis]))
@@ -280,5 +292,5 @@ def is_round(count: int) -> bool:
     return (
         str(count).rstrip("0") in _ROUND_LEADS
         or count % _THOUSAND == 0
-        or (count > _SMALLEST_ODD and count & (count - 1) == 0)
+        or (count >= _SMALLEST_POWER and count & (count - 1) == 0)
     )

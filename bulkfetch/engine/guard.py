@@ -25,6 +25,7 @@ from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
 
 RowsT = TypeVar("RowsT")
 
+_TWO_WAYS = "The service answered the same question in two ways: one of them is not whole."
 _SAMPLES = {Axis.LEARNERS: 100, Axis.COURSES: 5}
 _REFUSED = (ContentError, MalformedAnswerError, ServerFailedError, TimedOutError, TooLargeError)
 
@@ -56,7 +57,7 @@ class Guard(Generic[RowsT]):
         fetched = await self._caller.fetch(rectangle)
         with_rows = _with_rows(fetched)
         await self._check_ids(fetched)
-        suspicion = caps.judge(rectangle, fetched.received)
+        suspicion = caps.judge(fetched.received)
         caps.note(rectangle, fetched.received, with_rows)
         if suspicion is Suspicion.NONE:
             return fetched
@@ -78,12 +79,12 @@ class Guard(Generic[RowsT]):
                 after = _with_rows(answer)[asked.axis]
                 if not caps.hear_reordered(asked, before[asked.axis], after):
                     continue
-                # As many rows, others: it is rows that are left out. And the data may have changed
-                # meanwhile: then the first answer does not come again.
-                if answer.received != fetched.received:
-                    again = await self._ask(rectangle)
-                    if _with_rows(again) == before:
-                        caps.prove_ids(asked.axis)
+                again = await self._ask(rectangle)
+                if _with_rows(again) != before:
+                    raise MalformedAnswerError(_TWO_WAYS)  # or the data have changed meanwhile
+                if answer.received == fetched.received:
+                    raise caps.left_out(fetched.received)
+                caps.prove_ids(asked.axis)
             caps.check_width(rectangle)
 
     async def _check_rows(self, fetched: Fetched[RowsT]) -> Fetched[RowsT]:
@@ -96,9 +97,9 @@ class Guard(Generic[RowsT]):
             CappedError: rows are missing.
         """
         caps = self._caps
-        suspicion = caps.judge(fetched.rectangle, fetched.received)
+        suspicion = caps.judge(fetched.received)
         if suspicion is Suspicion.LARGEST and await self._ask_one_more(fetched):
-            suspicion = caps.judge(fetched.rectangle, fetched.received)
+            suspicion = caps.judge(fetched.received)
         if suspicion is Suspicion.CAPPED:
             raise caps.capped_rows()
         if suspicion is Suspicion.NONE:
@@ -138,6 +139,8 @@ class Guard(Generic[RowsT]):
                 again = await self._ask(whole.rectangle)
                 if not unknown.issubset(_ids(again)):
                     raise self._caps.prove_rows(whole.received)
+                if not _ids(whole).issubset(_ids(again)):
+                    raise MalformedAnswerError(_TWO_WAYS)
                 return again
             full = [answer for answer in answers if answer.received >= whole.received]
             if not full:
