@@ -92,7 +92,7 @@ def _run(scenario: Scenario, options: Options) -> Outcome:
     ledger = simulator.ledger
     outcome.calls = len(ledger.calls)
     outcome.faults = Counter(call.fault for call in ledger.calls if call.fault)
-    outcome.problems += _judge(scenario, simulator, outcome, error)
+    outcome.problems += judge(scenario, simulator, outcome, error)
     return outcome
 
 
@@ -143,7 +143,7 @@ async def _export(
                         ]
 
 
-def _judge(
+def judge(
     scenario: Scenario, simulator: Simulator, outcome: Outcome, error: BulkfetchError | None
 ) -> Iterator[str]:
     """Say what is wrong about the rows and the way the run ended."""
