@@ -9,7 +9,7 @@ published from the journal alone, so that it is the same whatever happened on th
 import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +30,7 @@ from bulkfetch.export.report import Findings, effort_of, make_report, read_findi
 from bulkfetch.export.sinks.nowhere import Nowhere
 from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.options import Options
+from bulkfetch.pace.controller import Pace
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region, rest_of
 from bulkfetch.runtime import Runtime
@@ -169,9 +170,12 @@ class ExportJob:
                 await self._offload(journal.commit, _finished(batch), effort_of(counters))
 
         options, pace = settings.options, make_pace(settings.options, self._runtime)
-        async with open_service(
-            settings.base_url, settings.credentials, options, self._runtime
-        ) as service:
+        async with (
+            self._recorded(journal, pace),
+            open_service(
+                settings.base_url, settings.credentials, options, self._runtime
+            ) as service,
+        ):
             if not identity.is_settled:
                 self._phase = "listing"
                 started_at = self._runtime.clock()
@@ -200,6 +204,16 @@ class ExportJob:
                 pace=pace,
                 complete=settings.discover,
             )
+
+    @contextlib.asynccontextmanager
+    async def _recorded(self, journal: Journal, pace: Pace) -> AsyncIterator[None]:
+        """Go on with the record of earlier runs over time, and keep it however this one ends."""
+        pace.timeline.follow(await self._offload(journal.recall, "timeline") or {})
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True), contextlib.suppress(LocalError):
+                await self._offload(journal.remember, "timeline", pace.timeline.to_json())
 
     def _find_missing(self, journal: Journal, region: Region) -> list[Rectangle]:
         """Find what is to be fetched, and note where the export stands. Not in the event loop."""

@@ -19,6 +19,7 @@ def test_a_page_about_an_export_is_written_beside_its_journal(
     assert b"o.csv.bulkfetch.html" in result.stderr
     page = (exported.directory / "o.csv.bulkfetch.html").read_text("utf-8")
     assert "Wrong parameters" in page
+    assert "Calls in flight and their limit. At most" in page
     assert all(learner in page for learner in exported.simulator.poison_learners)
 
 
