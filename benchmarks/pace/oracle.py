@@ -1,9 +1,11 @@
 """The best fixed pair of batch size and workers, found by search with the same engine.
 
-A coarse grid, then twice a finer one around the best so far. A run is broken off as soon as it
-takes longer than the best of the grids before, so most cost a fraction. What was found is kept by
-case in a file beside this one; the pair is measured again whenever it is used, so that the figures
-are those of the engine as it is, and `--search` looks for the pair anew.
+Along the workers, along the batch sizes, and along the workers again, each through the best of the
+lines before; then from neighbour to better neighbour, in factors of 2 and at last of √2. A run is
+broken off as soon as it takes longer than the best before, so most cost a fraction.
+
+What was found is kept by case in a file beside this one; the pair is measured again whenever it is
+used, so that the figures are those of the engine as it is, and `--search` looks for it anew.
 """
 
 import json
@@ -16,10 +18,11 @@ from pace.measuring import Figures
 
 FOUND = Path(__file__).with_name("oracle.json")
 _MOST_WORKERS = 256
-_FIRST = ((100, 10), (400, 16))
-_BATCH_SIZES = (50, 200, 800, 3_200, 12_800, 51_200)
+_FIRST = (400, 12)
+_BATCH_SIZES = (50, 100, 200, 800, 1_600, 3_200, 12_800, 51_200)
 _WORKERS = (2, 5, 12, 32, 80)
 _FINER = (2.0, 2**0.5)
+_MOST_STEPS = 6
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -54,10 +57,16 @@ def search(case: Case, measure: Measure) -> Pair | None:
     def best() -> Pair:
         return min(results, key=lambda pair: (*results[pair], pair))
 
-    try_all(Pair(*pair) for pair in _FIRST)
-    try_all(Pair(batch_size, workers) for batch_size in _BATCH_SIZES for workers in _WORKERS)
-    for step in _FINER:
-        try_all(_around(best(), step))
+    try_all([Pair(*_FIRST)])
+    try_all(Pair(best().batch_size, workers) for workers in _WORKERS)
+    try_all(Pair(batch_size, best().workers) for batch_size in _BATCH_SIZES)
+    try_all(Pair(best().batch_size, workers) for workers in _WORKERS)
+    for factor in _FINER:
+        for _ in range(_MOST_STEPS):
+            before = best()
+            try_all(_around(before, factor))
+            if best() == before:
+                break
     found = best()
     return None if results[found][0] == float("inf") else found
 
@@ -71,10 +80,10 @@ def _within(case: Case, pair: Pair) -> Pair:
     return Pair(batch_size, max(1, min(pair.workers, _MOST_WORKERS, calls)))
 
 
-def _around(pair: Pair, step: float) -> Iterator[Pair]:
-    factors = (1 / step, 1.0, step)
-    for along in factors:
-        for across in factors:
+def _around(pair: Pair, factor: float) -> Iterator[Pair]:
+    steps = (1 / factor, 1.0, factor)
+    for along in steps:
+        for across in steps:
             yield Pair(round(pair.batch_size * along), round(pair.workers * across))
 
 
