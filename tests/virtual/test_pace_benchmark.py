@@ -1,0 +1,102 @@
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from pace.cases import Case, Size, all_cases
+from pace.command import geometric_mean, ratio
+from pace.measuring import Figures, measure, seconds_over_limit
+from pace.oracle import Pair, search
+
+from bulkfetch import Options
+from bulkfetch.simulator import Call, parse_profile
+
+SIZE = Size(240, 6, 1_200)
+
+
+def case(size: Size = SIZE, **sections: Any) -> Case:
+    document = {"latency": {"base_ms": 300, "per_row_us": 2000}, "dialect": {"gzip": False}}
+    return Case("small", parse_profile({**document, **sections}), size)
+
+
+def test_the_figures_repeat_themselves() -> None:
+    jittery = case(latency={"base_ms": 200, "jitter_ms": 300}, faults={"http_503": 0.1})
+    first = measure(jittery, Options())
+    assert first == measure(jittery, Options())
+    assert first.rows_wanted == 1_200
+    assert first.rows_missing == 0
+    assert first.calls > 0
+
+
+def test_rows_of_poisoned_learners_are_not_wanted() -> None:
+    account = case().account()
+    index = account.learner_of[0]
+    figures = measure(case(permanent={"poison_learners": [account.learner_ids[index]]}), Options())
+    assert figures.rows_wanted == 1_200 - account.learner_of.count(index)
+    assert figures.rows_missing == 0
+
+
+def test_listed_pairs_alone_are_wanted() -> None:
+    figures = measure(case(Size(240, 6, 1_200, pairs=60)), Options())
+    assert 30 <= figures.rows_wanted < 200
+    assert figures.rows_missing == 0
+
+
+def test_a_service_that_is_never_there_leaves_all_rows_missing() -> None:
+    out = [{"from_s": 0, "to_s": 9e9, "outage": True}]
+    figures = measure(case(schedule=out), Options())
+    assert figures.rows_missing == figures.rows_wanted == 1_200
+
+
+def call(started_s: float, finished_s: float) -> Call:
+    return Call(0, started_s, finished_s=finished_s)
+
+
+def test_time_over_the_limit_is_that_with_too_many_in_flight_or_in_a_second() -> None:
+    calls = [call(0, 10), call(2, 6), call(3, 5)]
+    for limits, expected in (
+        ({"capacity": {"slots": 1}}, 4),
+        ({"capacity": {"slots": 2}}, 2),
+        ({"limits": {"max_in_flight": {"at": 2, "past": "429"}}}, 2),
+        ({"limits": {"max_calls_per_s": {"at": 1, "past": "429"}}}, 0),
+        ({}, 0),
+    ):
+        assert seconds_over_limit(parse_profile(limits), calls) == pytest.approx(expected)
+    halved = {
+        "capacity": {"slots": 4},
+        "schedule": [{"from_s": 4, "to_s": 9, "capacity_factor": 0.25}],
+    }
+    assert seconds_over_limit(parse_profile(halved), calls) == pytest.approx(2)
+    burst = [call(0, 0.1), call(0.2, 0.3), call(5, 5.1)]
+    rate = parse_profile({"limits": {"max_calls_per_s": {"at": 1, "past": "429"}}})
+    assert seconds_over_limit(rate, burst) == pytest.approx(0.8)
+
+
+def test_the_search_finds_what_hardly_any_pair_beats() -> None:
+    service = case(capacity={"slots": 3}, limits={"max_ids": {"at": 50, "past": "413"}})
+
+    def run(pair: Pair) -> Figures:
+        return measure(service, Options(batch_size=pair.batch_size, workers=pair.workers))
+
+    def measure_all(pairs: Sequence[Pair], _limit_s: float) -> Iterable[Figures]:
+        return map(run, pairs)
+
+    found = search(service, measure_all)
+    assert found is not None
+    best_s = run(found).makespan_s
+    for batch_size in (10, 20, 40, 50, 80, 240):
+        for workers in (1, 2, 3, 4, 8):
+            assert best_s <= run(Pair(batch_size, workers)).makespan_s * 1.1
+
+
+def test_there_is_a_case_for_each_kind_of_service_and_their_keys_differ() -> None:
+    cases = all_cases()
+    assert len({one.key for one in cases}) == len(cases) >= 15
+
+
+def test_an_incomplete_run_is_infinitely_worse() -> None:
+    good = Figures(10.0, 5, 100, 100, 0, 2, 0.0, 0.0)
+    bad = Figures(1.0, 1, 10, 100, 90, 2, 0.0, 0.0)
+    assert ratio(good, good, "makespan_s") == 1
+    assert ratio(bad, good, "makespan_s") == ratio(None, good, "calls") == float("inf")
+    assert ratio(good, bad, "makespan_s") is None
+    assert geometric_mean([2.0, None, 8.0]) == pytest.approx(4)
