@@ -107,12 +107,16 @@ class JournalMachine(RuleBasedStateMachine):
         self.journal = None
 
     @precondition(lambda self: self.journal is not None)
-    @rule(rows=st.sampled_from([0, 1, 3, 40, 400]), anomalies=st.integers(0, 2))
-    def commit(self, rows: int, anomalies: int) -> None:
+    @rule(
+        sizes=st.lists(st.sampled_from([0, 1, 3, 40, 400]), min_size=1, max_size=6),
+        anomalies=st.integers(0, 2),
+    )
+    def commit(self, sizes: list[int], anomalies: int) -> None:
         assert self.journal is not None
-        commit, batch = self.make(rows, anomalies)
-        self.journal.commit(batch)
-        self.committed.append(commit)
+        for rows in sizes:
+            commit, batch = self.make(rows, anomalies)
+            self.journal.commit(batch)
+            self.committed.append(commit)
 
     @precondition(lambda self: self.journal is not None)
     @rule(number=st.integers(0, 9))
