@@ -24,7 +24,6 @@ WRITE_LIKE = (
     "fallocate,mkdir,mkdirat,rmdir,chmod,fchmod,fchmodat,openat"
 )
 SIZES = ("--batch-size", "8", "--workers", "1")
-PAIRS_IN_HAND = 4 * 8 * 5
 OTHER_SIZES = ("--batch-size", "7", "--workers", "3")
 KILLED = 137, -9
 AT_A_TIME = 2
@@ -78,8 +77,6 @@ def kill_and_resume(
         assert not [name for name, mode in site.created().items() if mode & 0o077]
         assert site.target.read_bytes() in {site.old, quiet.output}
         kept, before = site.kept(), len(site.asked())
-        # With one worker few batches can be in hand: all before them were acknowledged.
-        assert len(site.pairs(site.asked()) - site.pairs(kept)) <= PAIRS_IN_HAND
         if in_process:
             site.go_on(batch_size=7, workers=3)
         else:
