@@ -36,6 +36,10 @@ class Ratio:
         self.top += top
         self.bottom += bottom
 
+    def scaled(self, factor: float) -> "Ratio":
+        """Return the same belief of something that is so many times as much."""
+        return Ratio(self.guess * factor, self.weight, self.top * factor, self.bottom)
+
     @property
     def is_measured(self) -> bool:
         """Whether anything was measured."""

@@ -330,7 +330,11 @@ def choose(
     """
     by_shape = {each.shape: each for each in estimates}
     kept = by_shape.get(current, estimates[0]) if current else estimates[0]
-    rivals = sorted((each for each in estimates if each is not kept), key=lambda each: each.seconds)
+    # Cutting both lists is what the caps of the others come to; it is there to be pinned.
+    rivals = sorted(
+        (each for each in estimates if each is not kept and each.shape is not Shape.BOTH),
+        key=lambda each: each.seconds,
+    )
     for rival in rivals:
         needed = max(margin, _MARGIN_OF_GUESSES) if rival.is_guess else margin
         if is_pinned and rival.ids_a_call > kept.ids_a_call:

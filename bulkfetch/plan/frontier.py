@@ -143,6 +143,9 @@ class Frontier:
     def shrink(self, axis: Axis, ids: int) -> None:
         """Name at most so many ids along this axis in later batches, whichever way they run."""
         self._caps[axis] = min(self._caps[axis], ids)
+        if self._whole and self._whole[0].axis is axis.other and self._row_cap > self.cap(axis):
+            # The row of batches that is begun is too high now: what is left of it is cut anew.
+            self._whole = deque(self._put_aside())
 
     def exclude(self, axis: Axis, ids: Iterable[str]) -> None:
         """Name these ids in no later batch."""

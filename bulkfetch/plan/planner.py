@@ -10,6 +10,7 @@ Pure: the same calls told in the same order give the same plan.
 
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Sequence
 
 from bulkfetch.errors import UsageError
@@ -38,6 +39,7 @@ _PROBE_WORTH_S = 5.0  # less is not worth a call that may answer far too much
 _PROBE_RISK = 0.3
 _PROBE_IDS = (10, 100)
 _PROBE_CALL_S = 60.0  # as expected by a guess
+_SETTLED_CALLS = 32
 _LOOK_EVERY = 8  # calls, after the first few
 _WORTH_CALLS = 2  # a change of plan must have so many calls for each worker left to save on
 
@@ -83,6 +85,8 @@ class Planner:
         self._cut_with: int
         self._probed: set[Shape] = set()
         self._notes = 0
+        # Of late calls along the axis of the shape in use: what the pace has come to.
+        self._widths: deque[tuple[Axis, int]] = deque(maxlen=_SETTLED_CALLS)
         shapes = legal_shapes(self._sizes)
         if shape is not None and shape not in shapes:
             raise UsageError(
@@ -154,6 +158,8 @@ class Planner:
         )
         self._left -= wanted
         self._notes += 1
+        axis = self.shape.axis
+        self._widths.append((axis, len(rectangle.named(axis) or ())))
         if self._notes <= _LOOK_EVERY or not self._notes % _LOOK_EVERY:
             self._reconsider()
         return wanted
@@ -172,14 +178,18 @@ class Planner:
         beliefs.bytes_per_row.add(body_bytes, received)
         beliefs.most_rows = max(beliefs.most_rows, received)
         if rectangle.unsent == {Axis.COURSES}:
-            beliefs.share_of_learner.add(kept, received)
+            beliefs.share_of_learner.add(kept / self._part_of(rectangle, Axis.COURSES), received)
         elif rectangle.unsent == {Axis.LEARNERS}:
-            beliefs.share_of_course.add(kept, received)
+            beliefs.share_of_course.add(kept / self._part_of(rectangle, Axis.LEARNERS), received)
         elif rectangle.pairs > wanted:
             beliefs.density_elsewhere.add(received - kept, rectangle.pairs - wanted)
         ids = sum(len(rectangle.named(axis) or ()) for axis in Axis)
         beliefs.speed.add(rows=received, ids=ids, seconds=seconds)
         return wanted
+
+    def _part_of(self, rectangle: Rectangle, axis: Axis) -> float:
+        """Return how much of a side a rectangle wants: the rest may have been fetched before."""
+        return rectangle.width(axis) / self._region.width(axis)
 
     def probes(self) -> list[Rectangle]:
         """Return a few small calls that tell the most about the shapes.
@@ -347,6 +357,14 @@ class Planner:
 
     def _estimate(self, shape: Shape, sizes: Sizes, beliefs: Beliefs) -> Estimate:
         region, bounds = self._region, self._bounds_now()
+        # What is done along one side comes again where that side is not named.
+        left = {axis: sizes.count(axis) / self._sizes.count(axis) for axis in Axis}
+        if Axis.LEARNERS in shape.unsent:
+            share = beliefs.share_of_course.scaled(left[Axis.LEARNERS])
+            beliefs = dataclasses.replace(beliefs, share_of_course=share)
+        if Axis.COURSES in shape.unsent:
+            share = beliefs.share_of_learner.scaled(left[Axis.COURSES])
+            beliefs = dataclasses.replace(beliefs, share_of_learner=share)
         if not isinstance(region, PairSet) or shape.unsent:
             return estimate(shape, sizes, beliefs, bounds)
         return estimate_cover(
@@ -364,6 +382,10 @@ class Planner:
         if self._frontier is None:
             return self._bounds
         caps = {axis: self._frontier.most_named(axis) for axis in Axis}
+        axis = self.shape.axis
+        widths = [width for along, width in self._widths if along is axis and width]
+        if len(widths) == _SETTLED_CALLS:
+            caps[axis] = min(caps[axis], max(widths))
         return dataclasses.replace(self._bounds, caps=caps)
 
     def _sizes_left(self) -> Sizes:

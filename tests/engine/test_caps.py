@@ -203,6 +203,7 @@ async def test_a_healthy_run_is_hardly_asked_more() -> None:
         course_ids=account.course_ids,
         batch_size=50,
         workers=8,
+        shape="learners",
     )
     assert report.calls == 400 + report.cap_checks + report.confirmations
     assert report.cap_checks <= 10
