@@ -58,6 +58,22 @@ def learner_id(number: int) -> str:
     return f"{number:08x}-0000-4000-8000-000000000000"
 
 
+def learner_number(learner: bytes) -> int:
+    """Return the number of a learner's name."""
+    return int(learner[:8], 16)
+
+
+def records_of(per_learner: int) -> Callable[[int], int]:
+    """Return how many records the learner of a number has.
+
+    About so many, in no round sums: a round number of rows looks like a cap. -5 is 0 to 5 in turn.
+    """
+    if per_learner < 0:
+        return lambda number: number % (1 - per_learner)
+    most = per_learner // 3
+    return lambda number: per_learner + (number * 7919 % 13) % (2 * most + 1) - most
+
+
 def _uuid(chance: random.Random) -> str:
     digits = chance.randbytes(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -47,8 +47,9 @@ def admit(path: str, ids: int) -> dict[str, float]:
         ):
             decoded = decode_document(body, flattener, decoder)
             assert isinstance(decoded, Decoded)
+            keys = decoder.enrollment_ids(decoded.rows)
             started = time.thread_time()
-            assert not dedupe.note(decoded.rows.ids, decoded.rows.recall)
+            assert not dedupe.note(keys, decoded.rows.recall)
             used_s += time.thread_time() - started
             admitted += decoded.count
         if step < 0:  # a warm process, and a new index

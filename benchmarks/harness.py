@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bodies import records_of
+
 HERE = Path(__file__).parent
 
 Figures = dict[str, float]
@@ -18,10 +20,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Body:
-    """What the server sends: so many learners, each with so many records, in such batches.
-
-    `per_learner` of -5 means 0 to 5 in turn.
-    """
+    """What the server sends: so many learners, each with about so many records, in such batches."""
 
     learners: int
     per_learner: int
@@ -33,10 +32,7 @@ class Body:
     @property
     def records(self) -> int:
         """How many records there are in all."""
-        if self.per_learner < 0:
-            most = 1 - self.per_learner
-            return sum(number % most for number in range(self.learners))
-        return self.learners * self.per_learner
+        return sum(map(records_of(self.per_learner), range(self.learners)))
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ from bulkfetch.record import Enrollment, arrow_schema, import_pyarrow
 from bulkfetch.runtime import Runtime
 from bulkfetch.service import Credentials, open_service
 from bulkfetch.wire.decode import Decoder
-from bulkfetch.wire.keep import KeepingArrow, KeepingObjects, Kept
+from bulkfetch.wire.keep import KeepingArrow, KeepingDecoder, KeepingObjects
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -203,9 +203,9 @@ class Fetch:
         """
         pa = import_pyarrow()
         async with contextlib.aclosing(self._admitted(KeepingArrow())) as documents:
-            async for kept, gone in documents:
+            async for batches, gone in documents:
                 start = 0
-                for batch in kept.take():
+                for batch in batches:
                     end = start + batch.num_rows
                     if gone:
                         wanted = [position not in gone for position in range(start, end)]
@@ -227,27 +227,29 @@ class Fetch:
     async def lists(self) -> AsyncGenerator[list[Enrollment], None]:
         """Iterate over the records in lists as they come, for fewer steps than one a record."""
         async with contextlib.aclosing(self._admitted(KeepingObjects())) as documents:
-            async for kept, gone in documents:
-                rows = kept.take()
+            async for rows, gone in documents:
+                kept = rows
                 if gone:
-                    rows = [row for position, row in enumerate(rows) if position not in gone]
-                if rows:
-                    yield rows
+                    kept = [row for position, row in enumerate(rows) if position not in gone]
+                if kept:
+                    yield kept
 
     async def _admitted(
-        self, decoder: Decoder[Kept[RowsT]]
-    ) -> AsyncGenerator[tuple[Kept[RowsT], AbstractSet[int]], None]:
+        self, decoder: KeepingDecoder[RowsT]
+    ) -> AsyncGenerator[tuple[RowsT, AbstractSet[int]], None]:
         """Yield each document's rows, with the positions of those that came before."""
         dedupe = self._dedupe
         async with contextlib.aclosing(self._fetch(decoder)) as documents:
             async for kept in documents:
                 gone: AbstractSet[int] = frozenset()
-                hits = dedupe.note(kept.ids, kept.recall)
+                rows = kept.take()
+                ids = decoder.ids_of(rows)
+                hits = dedupe.note(ids, kept.recall)
                 if hits:
                     gone = frozenset(
-                        await self._runtime.offload(dedupe.settle, kept.ids, kept.recall, hits)
+                        await self._runtime.offload(dedupe.settle, ids, kept.recall, hits)
                     )
-                yield kept, gone
+                yield rows, gone
 
     @property
     def report(self) -> FetchReport:

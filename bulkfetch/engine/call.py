@@ -12,33 +12,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-import anyio
-
 from bulkfetch.engine.asking import Service, ask_surely, note_verdict, send
-from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.outcome import Counters
+from bulkfetch.engine.reading import AnswerReader
 from bulkfetch.errors import (
     Anomaly,
     CallError,
     ContentError,
     FatalError,
     ForeignRowsError,
-    MalformedAnswerError,
 )
 from bulkfetch.http.tokens import Lease, TokenDesk
 from bulkfetch.http.transport import Answer
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region, Selection, Selector
-from bulkfetch.wire.cutter import SliceCutter
-from bulkfetch.wire.decode import Decoded, Decoder, decode_document
+from bulkfetch.wire.decode import Decoded, Decoder
 from bulkfetch.wire.envelope import write_get_enrollments
-from bulkfetch.wire.fault import Fault
 
 RowsT = TypeVar("RowsT")
 
-_INLINE_BYTES = 16 * 1024
 _INLINE_ROWS = 2_000
-_SLICES_AT_ONCE = 4
 
 
 def _no_ids(_rows: object) -> Iterable[str]:
@@ -136,6 +129,24 @@ class Caller(Generic[RowsT]):
         return await ask_surely(ask, self._desk, self._counters, is_doubtful=is_doubtful)
 
 
+class _Whole(Generic[RowsT]):
+    """What the slices of one answer add up to; the last has the highest number."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, tuple[RowsT, tuple[Anomaly, ...]]] = {}
+        self.received = 0
+        self.count = 0
+        self.learner_ids: set[str] = set()
+        self.course_ids: set[str] = set()
+
+    def add(self, number: int, part: Decoded[RowsT]) -> None:
+        """Add what is kept of a slice. Each slice's own sets of ids are not kept: they repeat."""
+        self.parts[number] = (part.rows, part.anomalies)
+        self.count += part.count
+        self.learner_ids |= part.learner_ids
+        self.course_ids |= part.course_ids
+
+
 class HttpExchange(Generic[RowsT]):
     """Asks over HTTP and reads the XML: cut, flattened, verified, what is not wanted dropped."""
 
@@ -148,6 +159,7 @@ class HttpExchange(Generic[RowsT]):
     ) -> None:
         self._service = service
         self._decoder = decoder
+        self._reader = AnswerReader(service.flattener, decoder, service.runtime)
         self._counters = counters
         self._selector = Selector(region)
 
@@ -167,59 +179,35 @@ class HttpExchange(Generic[RowsT]):
         return Reply(replace(heard.result, latency_s=heard.latency_s), heard.is_reused)
 
     async def _read(self, answer: Answer, rectangle: Rectangle, lease: Lease) -> Fetched[RowsT]:
-        """Cut, flatten and verify an answer, slices in parallel, the last one last."""
-        cutter = SliceCutter()
+        """Read and verify an answer, slices in parallel, the last one last."""
+        service = self._service
         selection = self._selector.select(rectangle)
-        received = 0
-        parts: list[Decoded[RowsT] | None] = []
-        slots = anyio.Semaphore(_SLICES_AT_ONCE)
+        whole: _Whole[RowsT] = _Whole()
 
-        async def decode_slice(index: int, document: bytes) -> None:
-            nonlocal received
-            try:
-                found = await self._decode(document)
-            finally:
-                slots.release()
-            if isinstance(found, Fault):
-                raise MalformedAnswerError("The answer holds a Fault beside records.")
+        async def take(number: int, found: Decoded[RowsT]) -> None:
             self._verify(found, rectangle)
-            received += found.count
-            parts[index] = await self._keep(found, selection)
+            if number == 0:  # rows came, so the token serves
+                await service.desk.serves(lease)
+            whole.received += found.count
+            whole.add(number, await self._keep(found, selection))
 
-        try:
-            async with anyio.create_task_group() as group:
-                async for chunk in answer.chunks():
-                    for document in cutter.feed(chunk):
-                        if not parts:
-                            await self._service.desk.serves(lease)
-                        await slots.acquire()
-                        parts.append(None)
-                        group.start_soon(decode_slice, len(parts) - 1, document)
-        except ExceptionGroup as failures:
-            raise first_cause(failures) from None
-        found = await note_verdict(
-            await self._decode(cutter.finish()), answer, self._service, lease
-        )
-        self._verify(found, rectangle)
-        whole = [part for part in parts if part is not None]
-        whole.append(await self._keep(found, selection))
-        received += found.count
-        count = sum(part.count for part in whole)
-        redactor = self._service.redactor
+        found = await self._reader.read(answer, take)
+        await take(len(whole.parts), await note_verdict(found, answer, service, lease))
+        parts = [whole.parts[number] for number in sorted(whole.parts)]
         return Fetched(
             rectangle=rectangle,
-            rows=tuple(part.rows for part in whole),
-            count=count,
-            learner_ids=frozenset().union(*(part.learner_ids for part in whole)),
-            course_ids=frozenset().union(*(part.course_ids for part in whole)),
+            rows=tuple(rows for rows, _ in parts),
+            count=whole.count,
+            learner_ids=frozenset(whole.learner_ids),
+            course_ids=frozenset(whole.course_ids),
             anomalies=tuple(
-                Anomaly(anomaly.enrollment_id, anomaly.field, redactor(anomaly.raw))
-                for part in whole
-                for anomaly in part.anomalies
+                Anomaly(anomaly.enrollment_id, anomaly.field, service.redactor(anomaly.raw))
+                for _, anomalies in parts
+                for anomaly in anomalies
             ),
             wire_bytes=answer.wire_bytes,
             body_bytes=answer.body_bytes,
-            surplus=received - count,
+            surplus=whole.received - whole.count,
             read_ids=self._decoder.enrollment_ids,
         )
 
@@ -248,10 +236,3 @@ class HttpExchange(Generic[RowsT]):
         if received.count < _INLINE_ROWS:
             return self._decoder.keep(received, selection)
         return await self._service.runtime.offload(self._decoder.keep, received, selection)
-
-    async def _decode(self, document: bytes) -> Decoded[RowsT] | Fault:
-        """Decode a document: a small one here, since a thread's round trip costs more."""
-        flattener, decoder = self._service.flattener, self._decoder
-        if len(document) < _INLINE_BYTES:
-            return decode_document(document, flattener, decoder)
-        return await self._service.runtime.offload(decode_document, document, flattener, decoder)

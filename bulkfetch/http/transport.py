@@ -23,23 +23,19 @@ import aiohttp
 
 from bulkfetch.errors import (
     CallError,
-    MalformedAnswerError,
-    TooLargeError,
     UsageError,
 )
+from bulkfetch.http.body import Body
 from bulkfetch.http.classify import (
     classify_exception,
     classify_fault,
     classify_status,
     fault_may_decide,
 )
-from bulkfetch.http.inflate import Inflater
 from bulkfetch.http.retry_after import read_retry_after
 from bulkfetch.redact import Redactor
 from bulkfetch.wire.document import read_fault
 
-_IDENTITY = frozenset({"", "identity"})
-_GZIP = frozenset({"gzip", "x-gzip"})
 _ERROR_BODY_CAP_BYTES = 256 * 1024
 _SENT_AT_ONCE_BYTES = 256 * 1024
 
@@ -55,7 +51,10 @@ class Limits:
 
 
 class Answer:
-    """The answer to one call, while its connection is open."""
+    """The answer to one call, while its connection is open.
+
+    `body` takes what is received: here by `chunks`, or elsewhere, fed by `receive`.
+    """
 
     def __init__(
         self,
@@ -65,18 +64,42 @@ class Answer:
         inflates: bool,
     ) -> None:
         self._response = response
-        self._limits = limits
-        self._inflates = inflates
         connection = response.connection
         self._transport = getattr(response, "transport", connection and connection.transport)
         self.status = response.status
         self.is_reused: bool = getattr(response, "is_reused", True)
-        self.wire_bytes = 0
-        self.body_bytes = 0
+        self.body = Body(
+            response.headers.get("Content-Encoding") if inflates else None,
+            status=response.status,
+            cap_bytes=limits.answer_bytes,
+        )
 
     def header(self, name: str) -> str | None:
         """Return a header as sent. Not safe to print."""
         return self._response.headers.get(name)
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes received so far, of the body."""
+        return self.body.wire_bytes
+
+    @property
+    def body_bytes(self) -> int:
+        """The same, inflated."""
+        return self.body.body_bytes
+
+    async def receive(self, size: int) -> tuple[bytes, bool]:
+        """Receive some bytes, to be fed to `body`, and say whether they are the last.
+
+        That is `size` bytes and whatever came with them, or fewer at the end: perhaps none.
+        """
+        content = self._response.content
+        chunks = [await content.readany()]
+        received = len(chunks[0])
+        while not content.at_eof() and received < size:
+            chunks.append(await content.readany())
+            received += len(chunks[-1])
+        return b"".join(chunks), content.at_eof()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body, inflated, in pieces of at most a few hundred kilobytes.
@@ -85,31 +108,10 @@ class Answer:
             MalformedAnswerError: an encoding that was not asked for, or a damaged one.
             TooLargeError: the byte cap was passed.
         """
-        encoding = (self.header("Content-Encoding") or "").strip().lower()
-        inflater = None
-        if self._inflates and encoding in _GZIP:
-            inflater = Inflater()
-        elif self._inflates and encoding not in _IDENTITY:
-            raise MalformedAnswerError(
-                "The answer has a Content-Encoding that was not asked for.", status=self.status
-            )
         async for chunk in self._response.content.iter_any():
-            self.wire_bytes += len(chunk)
-            for piece in (chunk,) if inflater is None else inflater.feed(chunk):
-                self.body_bytes += len(piece)
-                self._require_under_cap()
+            for piece in self.body.feed(chunk):
                 yield piece
-            self._require_under_cap()
-        if inflater is not None and self.body_bytes + self.wire_bytes > 0:
-            inflater.finish()
-
-    def _require_under_cap(self) -> None:
-        # Compressed, too: gzip members of nothing can go on for ever.
-        if max(self.body_bytes, self.wire_bytes) > self._limits.answer_bytes:
-            raise TooLargeError(
-                f"The answer is larger than {self._limits.answer_bytes:,} bytes.",
-                status=self.status,
-            )
+        self.body.finish()
 
     async def read_start(self, cap_bytes: int) -> bytes | None:
         """Return the whole body, or None if it has more than `cap_bytes`."""
@@ -231,10 +233,14 @@ def open_session(
     Raises:
         UsageError: the CA bundle cannot be read.
     """
-    try:
-        context = ssl.create_default_context(cafile=None if ca_bundle is None else str(ca_bundle))
-    except (OSError, ssl.SSLError):
-        raise UsageError(f"The CA bundle {ca_bundle} cannot be read as PEM certificates.") from None
+    context: ssl.SSLContext | bool = True  # aiohttp's own: the system's authorities, read once
+    if ca_bundle is not None:
+        try:
+            context = ssl.create_default_context(cafile=str(ca_bundle))
+        except (OSError, ssl.SSLError):
+            raise UsageError(
+                f"The CA bundle {ca_bundle} cannot be read as PEM certificates."
+            ) from None
     served: weakref.WeakSet[Any] = weakref.WeakSet()
     return aiohttp.ClientSession(
         connector=_make_connector(served, limit=0, ssl=context, force_close=not reuse_connections),

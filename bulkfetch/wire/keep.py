@@ -28,20 +28,17 @@ class Kept(Generic[RowsT]):
     """The rows of one document.
 
     Attributes:
-        ids: their enrollment ids.
         recall: gives them as tuples in the order of the record's fields, as often as asked.
     """
 
-    __slots__ = ("_room", "_take", "ids", "recall")
+    __slots__ = ("_room", "_take", "recall")
 
     def __init__(
         self,
-        ids: list[str],
         take: Callable[[], RowsT],
         recall: Callable[[], Sequence[tuple[Any, ...]]],
         room: object = None,
     ) -> None:
-        self.ids = ids
         self.recall = recall
         self._take = take
         self._room = room
@@ -51,7 +48,7 @@ class Kept(Generic[RowsT]):
         return self._take()
 
 
-class _KeepingDecoder(Generic[RowsT]):
+class KeepingDecoder(Generic[RowsT]):
     """Decodes as another decoder does, and keeps."""
 
     def __init__(self, decoder: Decoder[RowsT]) -> None:
@@ -85,7 +82,11 @@ class _KeepingDecoder(Generic[RowsT]):
 
     def enrollment_ids(self, rows: Kept[RowsT]) -> list[str]:
         """See `Decoder.enrollment_ids`."""
-        return rows.ids
+        return self._decoder.enrollment_ids(rows.take())
+
+    def ids_of(self, rows: RowsT) -> list[str]:
+        """Return the enrollment ids of rows that were taken."""
+        return self._decoder.enrollment_ids(rows)
 
     def _kept(self, decoded: Decoded[RowsT], columns: Columns | None) -> Decoded[Kept[RowsT]]:
         rows = self._keep(decoded.rows, decoded.count, columns)
@@ -101,7 +102,7 @@ def _itself(rows: RowsT) -> RowsT:
     return rows
 
 
-class KeepingObjects(_KeepingDecoder[list[Enrollment]]):
+class KeepingObjects(KeepingDecoder[list[Enrollment]]):
     """Decodes to lists of `Enrollment`."""
 
     def __init__(self) -> None:
@@ -117,7 +118,7 @@ class KeepingObjects(_KeepingDecoder[list[Enrollment]]):
             recall = keep_packed(rows)
         else:
             recall = partial(_recall_objects, pack_columns(columns))
-        return Kept([row[0] for row in rows], partial(_itself, rows), recall)
+        return Kept(partial(_itself, rows), recall)
 
 
 def _recall_objects(packed: bytes) -> Sequence[tuple[Any, ...]]:
@@ -157,7 +158,7 @@ class _Taken:
         self._room.give_back(self._size)
 
 
-class KeepingArrow(_KeepingDecoder[list["pa.RecordBatch"]]):
+class KeepingArrow(KeepingDecoder[list["pa.RecordBatch"]]):
     """Decodes to lists of record batches. Needs pyarrow.
 
     Args:
@@ -175,13 +176,12 @@ class KeepingArrow(_KeepingDecoder[list["pa.RecordBatch"]]):
         self, rows: list["pa.RecordBatch"], count: int, columns: Columns | None
     ) -> Kept[list["pa.RecordBatch"]]:
         del columns
-        ids = self._decoder.enrollment_ids(rows)
         if count < SMALL_ROWS:
-            return Kept(ids, partial(_itself, rows), partial(self._arrow.rows_of, rows))
+            return Kept(partial(_itself, rows), partial(self._arrow.rows_of, rows))
         (batch,) = rows
         packed = self._arrow.pack_batch(batch)
         recall = partial(self._arrow.unpack_rows, packed)
         taken = self._room.take(batch.nbytes)
         if taken is None:
-            return Kept(ids, partial(self._arrow.unpack_batches, packed), recall)
-        return Kept(ids, partial(_itself, rows), recall, taken)
+            return Kept(partial(self._arrow.unpack_batches, packed), recall)
+        return Kept(partial(_itself, rows), recall, taken)

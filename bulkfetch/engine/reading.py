@@ -1,0 +1,155 @@
+"""Read one answer: inflate, cut and decode it away from the event loop, slices in parallel.
+
+The loop only receives bytes. A small answer is read where it is, since a thread's round trip costs
+more; one of ordinary size in one trip; of a large one each portion is inflated and cut in a trip of
+its own, one after the other, and the slices are decoded in any number of threads meanwhile.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Generic, TypeVar
+
+import anyio
+
+from bulkfetch.engine.causes import first_cause
+from bulkfetch.errors import MalformedAnswerError
+from bulkfetch.http.body import Body
+from bulkfetch.http.transport import Answer
+from bulkfetch.runtime import Runtime
+from bulkfetch.wire.cutter import SliceCutter
+from bulkfetch.wire.decode import Decoded, Decoder, decode_document
+from bulkfetch.wire.fault import Fault
+from bulkfetch.wire.flatten import Flattener
+
+RowsT = TypeVar("RowsT")
+
+_INLINE_BYTES = 16 * 1024
+_INLINE_WIRE_BYTES = 4 * 1024
+_PORTION_BYTES = 128 * 1024
+_SLICES_AT_ONCE = 4
+
+
+class _Documents:
+    """Inflates and cuts: a step at a time, in whatever thread, never in two at once."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._cutter = SliceCutter()
+        self._pieces: Iterator[bytes] = iter(())
+
+    def feed(self, portion: bytes) -> None:
+        """Take bytes as received; `cut` goes through them."""
+        self._pieces = self._body.feed(portion)
+
+    def cut(self) -> bytes | None:
+        """Return the next document that is complete; None when more bytes are needed."""
+        for piece in self._pieces:
+            for document in self._cutter.feed(piece):
+                return document
+        return None
+
+    def finish(self) -> bytes:
+        """Return the last document."""
+        self._body.finish()
+        return self._cutter.finish()
+
+
+class AnswerReader(Generic[RowsT]):
+    """Reads answers into rows of one kind.
+
+    Args:
+        flattener: reads documents.
+        decoder: makes rows.
+        runtime: the seam; its off-load is the way to threads.
+    """
+
+    def __init__(self, flattener: Flattener, decoder: Decoder[RowsT], runtime: Runtime) -> None:
+        self._flattener = flattener
+        self._decoder = decoder
+        self._runtime = runtime
+
+    async def read(
+        self, answer: Answer, take: Callable[[int, Decoded[RowsT]], Awaitable[None]]
+    ) -> Decoded[RowsT] | Fault:
+        """Read an answer to its end.
+
+        Args:
+            answer: what is read.
+            take: awaited with the number of each slice but the last, from 0, and what it holds.
+
+        Returns:
+            What the last document holds, which ends in the answer's real tail.
+
+        Raises:
+            MalformedAnswerError: the answer is not whole, or not acceptable.
+            CallError: the call failed meanwhile, or `take` refused a slice.
+        """
+        documents = _Documents(answer.body)
+        portion, is_last = await answer.receive(_PORTION_BYTES)
+        documents.feed(portion)
+        if is_last and len(portion) < _INLINE_WIRE_BYTES:
+            document = documents.cut()
+            if document is None:
+                return await self._decode(documents.finish())
+        else:
+            step = await self._runtime.offload(self._step, documents, is_last)
+            if is_last and not isinstance(step, bytes):
+                assert step is not None
+                return step
+            assert not isinstance(step, Decoded | Fault)
+            document = step
+        try:
+            return await self._read_slices(answer, documents, document, is_last, take)
+        except ExceptionGroup as failures:
+            raise first_cause(failures) from None
+
+    async def _read_slices(
+        self,
+        answer: Answer,
+        documents: _Documents,
+        document: bytes | None,
+        is_last: bool,
+        take: Callable[[int, Decoded[RowsT]], Awaitable[None]],
+    ) -> Decoded[RowsT] | Fault:
+        """Go on with an answer of more than one portion or slice."""
+        slots = anyio.Semaphore(_SLICES_AT_ONCE)
+
+        async def decode_slice(number: int, document: bytes) -> None:
+            try:
+                found = await self._decode(document)
+            finally:
+                slots.release()
+            if isinstance(found, Fault):
+                raise MalformedAnswerError("The answer holds a Fault beside records.")
+            await take(number, found)
+
+        slices = 0
+        step: bytes | Decoded[RowsT] | Fault | None = document
+        async with anyio.create_task_group() as group:
+            while True:
+                if isinstance(step, bytes):
+                    await slots.acquire()
+                    group.start_soon(decode_slice, slices, step)
+                    slices += 1
+                elif not is_last:
+                    portion, is_last = await answer.receive(_PORTION_BYTES)
+                    documents.feed(portion)
+                step = await self._runtime.offload(self._step, documents, is_last)
+                if isinstance(step, Decoded | Fault):
+                    last = step
+                    break
+        return last
+
+    def _step(self, documents: _Documents, is_last: bool) -> bytes | Decoded[RowsT] | Fault | None:
+        """Return the next slice; without one, None, or if no more comes what the end holds."""
+        document = documents.cut()
+        if document is not None or not is_last:
+            return document
+        return decode_document(documents.finish(), self._flattener, self._decoder)
+
+    async def _decode(self, document: bytes) -> Decoded[RowsT] | Fault:
+        """Decode a document: a small one here, since a thread's round trip costs more."""
+        if len(document) < _INLINE_BYTES:
+            return decode_document(document, self._flattener, self._decoder)
+        return await self._runtime.offload(
+            decode_document, document, self._flattener, self._decoder
+        )
