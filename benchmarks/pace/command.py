@@ -18,14 +18,14 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 from pace.cases import Case, Size, all_cases, read_case
-from pace.measuring import Figures, measure, row_sizes
-from pace.oracle import Pair, recall, remember, search
+from pace.measuring import Figures, measure, row_facts
+from pace.oracle import Measure, Pair, recall, remember, search
 from virtual_time import DAY_S, HangError
 
 from bulkfetch.errors import UsageError
@@ -73,31 +73,45 @@ def run(
         return None
 
 
-@contextmanager
-def _workers(case: Case, jobs: int) -> Iterator[Executor]:
-    """Fork processes that find the account built."""
-    row_sizes(case.account(), case.profile.dialect)
-    case.region()
+def compare(case: Case, is_new_search: bool, measure_all: Measure) -> Result:
+    """Measure a case in the three ways.
+
+    Args:
+        case: What to fetch.
+        is_new_search: Do not take the oracle that an earlier search found.
+        measure_all: Runs pairs, or the defaults for None, in order.
+    """
+    oracle = None if is_new_search else recall(case)
+    if oracle is None:
+        oracle = search(case, measure_all)
+    defaults, guess, best = measure_all((None, GUESS, oracle or GUESS), DAY_S)
+    return Result(case, oracle, defaults, best if oracle else None, guess)
+
+
+def compare_here(case: Case, is_new_search: bool) -> Result:
+    """Compare in this process, one run after the other: each knows again what others asked."""
+    return compare(
+        case, is_new_search, lambda pairs, limit_s: [run(case, pair, limit_s) for pair in pairs]
+    )
+
+
+def compare_all(cases: Sequence[Case], jobs: int, *, is_new_search: bool) -> Iterator[Result]:
+    """Yield the results in order; processes share the cases, or the runs of the only one."""
+    if jobs == 1:
+        yield from (compare_here(case, is_new_search) for case in cases)
+        return
+    row_facts(cases[0].account(), cases[0].profile.dialect)  # built once, before processes fork
+    cases[0].region()
     gc.freeze()
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
-        yield pool
+        if len(cases) > 1:
+            yield from pool.map(compare_here, cases, repeat(is_new_search))
+            return
 
+        def measure_all(pairs: Sequence[Pair | None], limit_s: float) -> Iterator[Figures | None]:
+            return pool.map(run, repeat(cases[0]), pairs, repeat(limit_s))
 
-def compare(case: Case, *, jobs: int, is_new_search: bool) -> Result:
-    """Measure a case in the three ways."""
-    with _workers(case, jobs) as pool:
-
-        def measure_all(pairs: Sequence[Pair], limit_s: float) -> Iterator[Figures | None]:
-            return pool.map(run, [case] * len(pairs), pairs, [limit_s] * len(pairs))
-
-        defaults, guess = pool.submit(run, case, None), pool.submit(run, case, GUESS)
-        oracle = None if is_new_search else recall(case)
-        if oracle is None:
-            oracle = search(case, measure_all)
-            if oracle is not None:
-                remember(case, oracle)
-        best = None if oracle is None else next(iter(measure_all([oracle], DAY_S)))
-        return Result(case, oracle, defaults.result(), best, guess.result())
+        yield compare(cases[0], is_new_search, measure_all)
 
 
 def ratio(ours: Figures | None, theirs: Figures | None, name: str) -> float | None:
@@ -238,9 +252,11 @@ def main() -> None:
             parser.error(f"No case {', '.join(sorted(unknown))}: there are {', '.join(known)}.")
         cases += [replace(known[name], seed=options.seed) for name in options.names or known]
     results, started_s = [], time.monotonic()
-    for case in cases:
-        results.append(compare(case, jobs=options.jobs, is_new_search=options.search))
-        print(f"{case.name}: {time.monotonic() - started_s:,.0f} s", file=sys.stderr)
+    for result in compare_all(cases, options.jobs, is_new_search=options.search):
+        results.append(result)
+        if result.oracle is not None:
+            remember(result.case, result.oracle)
+        print(f"{result.case.name}: {time.monotonic() - started_s:,.0f} s", file=sys.stderr)
     print_table(results)
     print()
     for name, value in summarize(results).items():

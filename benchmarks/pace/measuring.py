@@ -23,7 +23,7 @@ from bulkfetch.options import Options
 from bulkfetch.plan.region import PairSet, Region, rest_of
 from bulkfetch.runtime import Runtime
 from bulkfetch.simulator import Account, Call, Simulator
-from bulkfetch.simulator.direct import DirectExchange, DirectTokens
+from bulkfetch.simulator.direct import DirectExchange, DirectTokens, RowFacts
 from bulkfetch.simulator.faults import open_windows
 from bulkfetch.simulator.profile import Dialect, Profile
 from bulkfetch.simulator.render import RecordRenderer
@@ -112,7 +112,7 @@ async def _fetch_directly(
     desk = TokenDesk(DirectTokens(simulator), clock=runtime.clock, learn_secret=lambda _: None)
     exchange = DirectExchange(
         simulator,
-        row_sizes(simulator.account, case.profile.dialect),
+        row_facts(simulator.account, case.profile.dialect),
         desk=desk,
         limits=options.limits,
         runtime=runtime,
@@ -160,9 +160,9 @@ async def _fetch_over_http(
 
 
 @lru_cache(maxsize=3)
-def row_sizes(account: Account, dialect: Dialect) -> Sequence[int]:
-    """Return the bytes of each row of an account; the last few are kept."""
-    return RecordRenderer(account, dialect).sizes()
+def row_facts(account: Account, dialect: Dialect) -> RowFacts:
+    """Return what is known of the rows of an account; the last few are kept."""
+    return RowFacts(account, RecordRenderer(account, dialect).sizes())
 
 
 def _wanted(simulator: Simulator, region: Region) -> bytearray:

@@ -33,7 +33,7 @@ class Pair:
     workers: int
 
 
-Measure = Callable[[Sequence[Pair], float], Iterable[Figures | None]]
+Measure = Callable[[Sequence[Pair | None], float], Iterable[Figures | None]]
 
 
 def search(case: Case, measure: Measure) -> Pair | None:

@@ -15,7 +15,7 @@ import math
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bulkfetch.engine.call import Fetched, Reply
 from bulkfetch.engine.outcome import Counters
@@ -41,6 +41,7 @@ from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region, Selector
 from bulkfetch.redact import Redactor
 from bulkfetch.runtime import Runtime
+from bulkfetch.simulator.account import Account
 from bulkfetch.simulator.ledger import Call
 from bulkfetch.simulator.render import PIECE_ROWS, Body
 from bulkfetch.simulator.sending import CUTS, draw_cut
@@ -56,6 +57,7 @@ from bulkfetch.wire.flatten import Flattener
 
 _KEEP_ALIVE_S = 15.0  # aiohttp's
 _OK = 200
+_FACTS_KEPT = 20_000
 
 
 class DirectTokens:
@@ -77,12 +79,55 @@ class DirectTokens:
             return IssuedToken(simulator.issue_token(), simulator.profile.token.lifetime_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the rows of an answer come to: bytes as XML, and the ids that occur."""
+
+    size_bytes: int
+    learner_ids: frozenset[str]
+    course_ids: frozenset[str]
+
+
+class RowFacts:
+    """What rows of an account come to; remembered for those that are asked for again.
+
+    Args:
+        account: whose rows they are.
+        sizes: the bytes of each as XML, by its index: `RecordRenderer.sizes()`.
+    """
+
+    def __init__(self, account: Account, sizes: Sequence[int]) -> None:
+        self.sizes = sizes
+        self._account = account
+        self._known: dict[int, tuple[Sequence[int], Facts]] = {}
+
+    def of(self, rows: Sequence[int]) -> Facts:
+        """Return the facts of these rows, which must not change from now on."""
+        known = self._known.get(id(rows))
+        if known is not None:
+            return known[1]
+        account = self._account
+        facts = Facts(
+            sum(map(self.sizes.__getitem__, rows)),
+            _distinct(account.learner_ids, account.learner_of, rows),
+            _distinct(account.course_ids, account.course_of, rows),
+        )
+        while len(self._known) >= _FACTS_KEPT:
+            self._known.pop(next(iter(self._known)))
+        self._known[id(rows)] = (rows, facts)  # kept with them, so that the identity stays theirs
+        return facts
+
+
+def _distinct(ids: Sequence[str], side_of: Sequence[int], rows: Sequence[int]) -> frozenset[str]:
+    return frozenset(map(ids.__getitem__, set(map(side_of.__getitem__, rows))))
+
+
 class DirectExchange:
     """Asks a simulator's service without HTTP. Give it to a `Caller`.
 
     Args:
         simulator: Which need not listen; its clock must be the event loop's.
-        row_bytes: The size of each enrollment as XML, by its index: `RecordRenderer.sizes()`.
+        facts: Of the account's rows.
         desk: Is told that a token serves.
         limits: The client's, of time.
         runtime: The seam; its clock must be the event loop's, too.
@@ -93,7 +138,7 @@ class DirectExchange:
     def __init__(
         self,
         simulator: Simulator,
-        row_bytes: Sequence[int],
+        facts: RowFacts,
         *,
         desk: TokenDesk,
         limits: Limits,
@@ -102,7 +147,7 @@ class DirectExchange:
         region: Region | None = None,
     ) -> None:
         self._simulator = simulator
-        self._row_bytes = row_bytes
+        self._facts = facts
         self._desk = desk
         self._limits = limits
         self._runtime = runtime
@@ -194,29 +239,35 @@ class DirectExchange:
 
     def _keep(self, call: Call, rectangle: Rectangle) -> Fetched[Sequence[int]]:
         """Make the result of an answer, without the rows that are not wanted."""
-        account = self._simulator.account
+        account, rows = self._simulator.account, call.rows
         learners, courses = account.learner_ids, account.course_ids
-        learner_of, course_of, rows = account.learner_of, account.course_of, call.rows
         is_wanted = self._selector.select(rectangle)
-        if is_wanted is not None:
-            rows = array(
-                "I",
-                (i for i in rows if is_wanted(learners[learner_of[i]], courses[course_of[i]])),
-            )
+        if is_wanted is None:
+            facts = self._facts.of(rows)
+            learner_ids, course_ids = facts.learner_ids, facts.course_ids
+        else:
+            rows = array("I", (i for i in rows if is_wanted(*self._ids_of(i))))
+            learner_ids = _distinct(learners, account.learner_of, rows)
+            course_ids = _distinct(courses, account.course_of, rows)
         is_odd = call.fault == "unreadable_value"
         return Fetched(
             rectangle=rectangle,
             rows=(rows,),
             count=len(rows),
-            learner_ids=frozenset(
-                map(learners.__getitem__, set(map(learner_of.__getitem__, rows)))
-            ),
-            course_ids=frozenset(map(courses.__getitem__, set(map(course_of.__getitem__, rows)))),
+            learner_ids=learner_ids,
+            course_ids=course_ids,
             anomalies=(Anomaly("", "access_date", "2022-13-45"),) if is_odd else (),
             wire_bytes=call.body_bytes,
             body_bytes=call.body_bytes,
             surplus=len(call.rows) - len(rows),
             read_ids=self._read_ids,
+        )
+
+    def _ids_of(self, index: int) -> tuple[str, str]:
+        account = self._simulator.account
+        return (
+            account.learner_ids[account.learner_of[index]],
+            account.course_ids[account.course_of[index]],
         )
 
     def _read_ids(self, rows: Sequence[int]) -> list[str]:
@@ -263,17 +314,19 @@ class DirectExchange:
         head += len(body.preface.encode())
         if served.delivery in CUTS:
             keep, is_inside_row = draw_cut(self._simulator.random, body.count)
-            tail = self._row_bytes[call.rows[keep]] // 2 if is_inside_row and body.count else 0
+            tail = self._facts.sizes[call.rows[keep]] // 2 if is_inside_row and body.count else 0
             call.rows = call.rows[:keep]
-        rows, sizes = call.rows, self._row_bytes
-        rendered = rows[max(0, len(rows) - body.count) :]
-        pieces = (
-            sum(map(sizes.__getitem__, rendered[at : at + PIECE_ROWS]))
-            for at in range(0, len(rendered), PIECE_ROWS)
-        )
-        await self._carry(
-            (head, *pieces, tail), call, silence, is_dripping=served.delivery == "slow_drip"
-        )
+        is_dripping, capacity = served.delivery == "slow_drip", self._simulator.profile.capacity
+        rows, sizes = call.rows, self._facts.sizes
+        # Rows that are not as they should be stand in the preface, and first.
+        rendered = rows[-body.count :] if 0 < body.count < len(rows) else rows
+        if capacity.bandwidth_bytes_per_s is None and not is_dripping:
+            pieces = [head + self._facts.of(rendered).size_bytes + tail]
+        else:
+            starts = range(0, len(rendered), PIECE_ROWS)
+            parts = (rendered[start : start + PIECE_ROWS] for start in starts)
+            pieces = [head, *(sum(map(sizes.__getitem__, part)) for part in parts), tail]
+        await self._carry(pieces, call, silence, is_dripping=is_dripping)
         if served.delivery in ("cut_body", "cut_chunked"):
             raise ConnectionFailedError("The connection to the service broke (cut).")
         if served.delivery in CUTS or call.fault == "malformed_xml":
@@ -293,8 +346,7 @@ class DirectExchange:
         """Bring pieces of these sizes over the line; each of them breaks the silence."""
         simulator, counters = self._simulator, self._counters
         drip_bytes = max(1, int(simulator.profile.faults.drip_bytes_per_s))
-        has_line = simulator.profile.capacity.bandwidth_bytes_per_s is not None
-        for size in sizes if has_line or is_dripping else (sum(sizes),):
+        for size in sizes:
             step = drip_bytes if is_dripping else max(1, size)
             for start in range(0, size, step):
                 part = min(step, size - start)
@@ -305,8 +357,3 @@ class DirectExchange:
                 silence.reschedule(self._runtime.clock() + self._limits.read_s)
                 if is_dripping:
                     await asyncio.sleep(1.0)
-
-
-def _distinct(ids: Sequence[str], side_of: Sequence[int], rows: Sequence[int]) -> frozenset[str]:
-    """Return the ids of one side that occur in rows."""
-    return frozenset(map(ids.__getitem__, set(map(side_of.__getitem__, rows))))
