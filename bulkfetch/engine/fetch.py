@@ -13,7 +13,8 @@ from bulkfetch.engine.call import Caller
 from bulkfetch.engine.caps import Caps
 from bulkfetch.engine.guard import Guard
 from bulkfetch.engine.outcome import Counters, Unfetched
-from bulkfetch.engine.run import Run, RunLimits
+from bulkfetch.engine.reactions import RunLimits
+from bulkfetch.engine.run import Run
 from bulkfetch.options import Options
 from bulkfetch.pace.controller import Pace, PaceSettings
 from bulkfetch.pace.timeline import Timeline

@@ -5,35 +5,27 @@ large as the pace says at that moment, and sees it through. While a retry waits 
 and another task may take it, up to twice as many as there are places, so that the number of open
 batches stays bounded. A slow taker of rows holds the places, and so slows the fetching.
 
-Reactions by class of fault: transient, retried, with the shared quota, as long as the failures are
-the service's; too large, split and later batches smaller; content, bisected down to the ids at
-fault, which are quarantined; a transient fault of the answer that persists while other batches
-succeed is treated as content, because it is this batch's own.
+Transient faults are retried, each retry charged to the shared quota; those that are the service's
+doing do not count against the batch. What becomes of a batch in the end is decided in
+`bulkfetch.engine.reactions`.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import anyio
 
-from bulkfetch.engine.batch import Batch, OpenBatch, name_failed
+from bulkfetch.engine.batch import Batch, OpenBatch
 from bulkfetch.engine.call import Fetched, Fetcher
-from bulkfetch.engine.caps import CappedError
 from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.pool import Pool, StoppedError
-from bulkfetch.engine.suspects import Halves, Suspects
+from bulkfetch.engine.reactions import Reactions, RunLimits, is_request_too_large
 from bulkfetch.errors import (
     CallError,
-    ContentError,
     FatalError,
-    ForeignRowsError,
-    MalformedAnswerError,
     OverloadedError,
-    ServerFailedError,
     TimedOutError,
-    TokenRejectedError,
     TooLargeError,
     TransientError,
 )
@@ -43,7 +35,7 @@ from bulkfetch.pace.retry import RetryPolicy, retrying
 from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.frontier import Frontier, default_cut
 from bulkfetch.plan.planner import DEFAULT_BATCH_SIZE, Planner
-from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
+from bulkfetch.plan.rectangle import Rectangle
 from bulkfetch.runtime import Runtime
 
 RowsT = TypeVar("RowsT")
@@ -51,23 +43,6 @@ RowsT = TypeVar("RowsT")
 _OPEN_PER_PLACE = 2
 _TIMEOUTS_BEFORE_SPLIT = 2
 _ATTEMPTS_OF_A_SUSPECT = 3
-_HOPELESS_QUARANTINES = 25
-_OF_CONTENT = (ServerFailedError, MalformedAnswerError, ForeignRowsError)
-_REQUEST_TOO_LARGE = frozenset({413, 414})
-_SHARE_OF_SUSPECTS = 2  # at most every second place is for bisection while there is other work
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """When a run ends early.
-
-    Attributes:
-        deadline: on the runtime's clock; no call begins after it. None for none.
-        max_quarantined: how many rectangles may be quarantined; None for any number.
-    """
-
-    deadline: float | None = None
-    max_quarantined: int | None = None
 
 
 class Run(Generic[RowsT]):
@@ -104,10 +79,6 @@ class Run(Generic[RowsT]):
         self._limits = limits
         self._runtime = runtime
         self._counters = counters
-        self._suspects = Suspects()
-        self._suspected: set[Rectangle] = set()
-        self._suspected_open = 0
-        self._quarantined = counters.quarantined
         self._open: set[OpenBatch] = set()
         self._begun = 0
         self._working = 0
@@ -132,6 +103,14 @@ class Run(Generic[RowsT]):
         self._pool = Pool(
             self._pace, self._runtime, deadline=self._limits.deadline, on_stop=self._note_stop
         )
+        self._reactions = Reactions(
+            self._frontier,
+            self._planner,
+            self._pace,
+            limits=self._limits,
+            counters=self._counters,
+            stop=self._pool.stop,
+        )
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
@@ -141,9 +120,9 @@ class Run(Generic[RowsT]):
         if self._stopped_because is not None:
             for batch in self._open:
                 if batch.rectangle is not None:
-                    self._fail(batch.rectangle, self._stopped_because, batch)
+                    self._reactions.fail(batch.rectangle, self._stopped_because, batch)
             for rectangle in self._frontier.remaining():
-                self._fail(rectangle, self._stopped_because, None)
+                self._reactions.fail(rectangle, self._stopped_because, None)
         return self._counters.unfetched()
 
     def _staff(self) -> None:
@@ -185,7 +164,12 @@ class Run(Generic[RowsT]):
                     continue
                 assert batch.rectangle is not None
                 self._close(batch)
-                self._react(batch, batch.rectangle, error)
+                self._reactions.react(
+                    batch,
+                    batch.rectangle,
+                    error,
+                    others_succeed=self._has_succeeded_since(batch),
+                )
             else:
                 self._close(batch)
             break
@@ -194,8 +178,8 @@ class Run(Generic[RowsT]):
 
     def _close(self, batch: OpenBatch) -> None:
         self._open.discard(batch)
-        if batch.rectangle in self._suspected:
-            self._suspected_open -= 1
+        if batch.rectangle is not None:
+            self._reactions.note_closed(batch.rectangle)
 
     async def _fetch(self, batch: OpenBatch) -> None:
         """Call for a batch until it succeeds or is not worth another attempt.
@@ -231,15 +215,14 @@ class Run(Generic[RowsT]):
         frontier, pace = self._frontier, self._pace
         size = pace.size(frontier.axis, max(1, frontier.ids_left), self._runtime.clock())
         frontier.batch_size = size.ids
-        is_enough = _SHARE_OF_SUSPECTS * self._suspected_open >= pace.limit
         axis = frontier.axis
-        batch.rectangle = frontier.take(whole_first=is_enough)
+        batch.rectangle = frontier.take(whole_first=self._reactions.has_enough_suspects())
         if batch.rectangle is None:
             return False
         is_along = batch.rectangle.named(axis) is not None
         batch.axis = axis if is_along else default_cut(batch.rectangle).axis
         self._open.add(batch)
-        self._suspected_open += batch.rectangle in self._suspected
+        self._reactions.note_taken(batch.rectangle)
         return True
 
     async def _attempt(self, batch: OpenBatch, *, is_probe: bool) -> None:
@@ -321,7 +304,7 @@ class Run(Generic[RowsT]):
         if self._pace.health.on_success(batch.number):
             self._pace.on_outage_ended()
             self._pool.wake()
-        self._suspects.clear(rectangle)
+        self._reactions.note_success(rectangle)
         if self._control is None or rectangle.pairs < self._control.pairs:
             self._control = rectangle
         self._watch_trials()
@@ -340,7 +323,7 @@ class Run(Generic[RowsT]):
             pace.on_timeout(ticket, now, retry_after_s)
         elif isinstance(error, TooLargeError):
             rectangle = batch.rectangle
-            is_request = error.status in _REQUEST_TOO_LARGE
+            is_request = is_request_too_large(error)
             is_size_at_fault = not is_request or (
                 rectangle is not None and rectangle.longer_axis() is ticket.axis
             )
@@ -369,7 +352,7 @@ class Run(Generic[RowsT]):
         if pace.health.outage is None:
             batch.counted += pace.health.is_own_fault(batch.number)
             most = self._policy.attempts
-            if batch.rectangle in self._suspected:
+            if batch.rectangle is not None and self._reactions.is_suspected(batch.rectangle):
                 most = min(most, _ATTEMPTS_OF_A_SUSPECT)
             if batch.counted >= most:
                 return False
@@ -427,97 +410,5 @@ class Run(Generic[RowsT]):
         """Whether any call has succeeded since a batch first failed."""
         return batch.failed_at is not None and self._succeeded_at > batch.failed_at
 
-    def _react(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> None:
-        """Decide what becomes of a batch that was not fetched."""
-        if self._frontier.excludes_some_of(rectangle):
-            self._frontier.give_back(rectangle)
-            return
-        if isinstance(error, TooLargeError | TimedOutError) and self._halve(
-            batch, rectangle, error
-        ):
-            return
-        if isinstance(error, ContentError) or (
-            isinstance(error, _OF_CONTENT)
-            and (self._has_succeeded_since(batch) or rectangle in self._suspected)
-        ):
-            self._bisect(rectangle, error, batch)
-            return
-        self._fail(rectangle, str(error), batch)
-        is_service_failing = isinstance(error, TransientError | TokenRejectedError)
-        if is_service_failing and not self._has_succeeded_since(batch):
-            self._pool.stop(
-                f"not fetched, because the service does not answer. The last error: {error}"
-            )
-
-    def _halve(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> bool:
-        """Ask for parts instead; False for what cannot be parted.
-
-        A request that is too large is halved along its longer side, an answer along the side that
-        batches run along, into parts of a size that has succeeded, where one has; a capped list
-        into parts that are read whole.
-        """
-        axis = cut = batch.axis
-        is_request = error.status in _REQUEST_TOO_LARGE
-        most = self._pace.sizes[axis].proven
-        if not is_request:
-            self._planner.note_too_large(rectangle)
-        if is_request or len(rectangle.named(axis) or ()) == 1:
-            cut = rectangle.longer_axis()
-        if isinstance(error, CappedError) and error.axis is not None and error.ids is not None:
-            cut, most = error.axis, error.ids
-            self._frontier.shrink(cut, most)
-        elif cut is not axis:
-            most = 0
-        try:
-            pieces = _split_down(rectangle, cut, most)
-        except CannotSplitError:
-            return self._planner.narrow(rectangle)
-        self._counters.splits += 1
-        if is_request and cut is not axis:
-            self._frontier.shrink(cut, pieces[0].width(cut))
-        self._frontier.give_back(*pieces)
-        return True
-
-    def _bisect(self, rectangle: Rectangle, error: CallError, batch: OpenBatch) -> None:
-        verdict = self._suspects.accuse(rectangle)
-        if isinstance(verdict, Halves):
-            self._counters.splits += 1
-            self._suspected.update(verdict.pieces)
-            self._frontier.give_back(*verdict.pieces, go_first=verdict.go_first)
-            return
-        culprit = verdict.rectangle.leaving_out()
-        if verdict.axis is not None:
-            # The id is at fault wherever it stands: no later batch asks for it.
-            self._frontier.exclude(verdict.axis, culprit.side(verdict.axis) or ())
-            culprit = culprit.replace(verdict.axis.other, None)
-        # Batches that were open at the time may accuse the same id again.
-        self._quarantined.setdefault(culprit, name_failed(culprit, str(error), batch))
-        most = self._limits.max_quarantined
-        is_hopeless = (
-            self._counters.batches == 0 and len(self._quarantined) >= _HOPELESS_QUARANTINES
-        )
-        if is_hopeless or (most is not None and len(self._quarantined) > most):
-            what = "every call" if is_hopeless else f"more than {most:,} times a call"
-            self._pool.stop(f"not fetched, because {what} was rejected. The last error: {error}")
-
-    def _fail(self, rectangle: Rectangle, cause: str, batch: OpenBatch | None) -> None:
-        self._counters.failed.append(name_failed(rectangle, cause, batch))
-
     def _note_stop(self, cause: str) -> None:
         self._stopped_because = cause
-
-
-def _split_down(rectangle: Rectangle, axis: Axis, most: int) -> list[Rectangle]:
-    """Split in two, and on until no part is wider than `most`, unless that is 0.
-
-    Raises:
-        CannotSplitError: there are not two ids along the axis.
-    """
-    pieces = [*split(rectangle, axis)]
-    while most and max(piece.width(axis) for piece in pieces) > most:
-        pieces = [
-            part
-            for piece in pieces
-            for part in (split(piece, axis) if piece.width(axis) > most else (piece,))
-        ]
-    return pieces

@@ -1,0 +1,207 @@
+"""What becomes of a batch that was not fetched, by its class of fault.
+
+Too large: split, into parts of a size that has succeeded where one has. Content: bisected down to
+the ids at fault, which are quarantined; so is a transient fault of the answer that persists while
+other batches succeed, because it is this batch's own. Anything else has failed, by name.
+
+While there is other work, bisection has no more than half of the places, so that healthy ids are
+not held up by bad ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bulkfetch.engine.batch import OpenBatch, name_failed
+from bulkfetch.engine.caps import CappedError
+from bulkfetch.engine.outcome import Counters
+from bulkfetch.engine.suspects import Halves, Suspects
+from bulkfetch.errors import (
+    CallError,
+    ContentError,
+    ForeignRowsError,
+    MalformedAnswerError,
+    ServerFailedError,
+    TimedOutError,
+    TokenRejectedError,
+    TooLargeError,
+    TransientError,
+)
+from bulkfetch.pace.controller import Pace
+from bulkfetch.plan.frontier import Frontier
+from bulkfetch.plan.planner import Planner
+from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
+
+_HOPELESS_QUARANTINES = 25
+_REQUEST_TOO_LARGE = frozenset({413, 414})
+_OF_THE_ANSWER = (ServerFailedError, MalformedAnswerError, ForeignRowsError)
+_SHARE_OF_SUSPECTS = 2  # every second place at most
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """When a run ends early.
+
+    Attributes:
+        deadline: on the runtime's clock; no call begins after it. None for none.
+        max_quarantined: how many ids or pairs may be quarantined; None for any number.
+    """
+
+    deadline: float | None = None
+    max_quarantined: int | None = None
+
+
+class Reactions:
+    """Splits, bisects, quarantines and gives up batches.
+
+    Args:
+        frontier: where parts go back to.
+        planner: knows whether something can be asked for in another way.
+        pace: knows the sizes that succeed.
+        limits: when to end early.
+        counters: where the numbers go, and the ids that are given up.
+        stop: ends the run, for a reason.
+    """
+
+    def __init__(
+        self,
+        frontier: Frontier,
+        planner: Planner,
+        pace: Pace,
+        *,
+        limits: RunLimits,
+        counters: Counters,
+        stop: Callable[[str], None],
+    ) -> None:
+        self._frontier = frontier
+        self._planner = planner
+        self._pace = pace
+        self._limits = limits
+        self._counters = counters
+        self._stop = stop
+        self._suspects = Suspects()
+        self._suspected: set[Rectangle] = set()
+        self._suspected_open = 0
+
+    def note_taken(self, rectangle: Rectangle) -> None:
+        """Note a batch that was taken from the frontier."""
+        self._suspected_open += rectangle in self._suspected
+
+    def note_closed(self, rectangle: Rectangle) -> None:
+        """Note a batch that was fetched or is reacted to."""
+        self._suspected_open -= rectangle in self._suspected
+
+    def note_success(self, rectangle: Rectangle) -> None:
+        """Note a call that succeeded: the ids that it named are clear."""
+        self._suspects.clear(rectangle)
+
+    def is_suspected(self, rectangle: Rectangle) -> bool:
+        """Whether the rectangle is a part of one whose content was rejected."""
+        return rectangle in self._suspected
+
+    def has_enough_suspects(self) -> bool:
+        """Whether bisection has its share of the places."""
+        return _SHARE_OF_SUSPECTS * self._suspected_open >= self._pace.limit
+
+    def react(
+        self, batch: OpenBatch, rectangle: Rectangle, error: CallError, *, others_succeed: bool
+    ) -> None:
+        """Decide what becomes of a batch that was not fetched.
+
+        Args:
+            batch: which one.
+            rectangle: what it asked for.
+            error: of its last attempt.
+            others_succeed: whether any call has succeeded since it first failed.
+        """
+        if self._frontier.excludes_some_of(rectangle):
+            self._frontier.give_back(rectangle)
+        elif isinstance(error, TooLargeError | TimedOutError) and self._part(
+            batch, rectangle, error
+        ):
+            self._counters.splits += 1
+        elif isinstance(error, ContentError) or (
+            isinstance(error, _OF_THE_ANSWER) and (others_succeed or rectangle in self._suspected)
+        ):
+            self._bisect(batch, rectangle, error)
+        else:
+            self.fail(rectangle, str(error), batch)
+            if not others_succeed and isinstance(error, TransientError | TokenRejectedError):
+                self._stop(
+                    f"not fetched, because the service does not answer. The last error: {error}"
+                )
+
+    def fail(self, rectangle: Rectangle, cause: str, batch: OpenBatch | None) -> None:
+        """Name what could not be fetched."""
+        self._counters.failed.append(name_failed(rectangle, cause, batch))
+
+    def _part(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> bool:
+        """Ask for parts instead, or name what was not named; False for what cannot be parted.
+
+        A request that is too large is halved along its longer side, an answer along the side that
+        batches run along, a capped list into parts that are read whole.
+        """
+        axis = cut = batch.axis
+        is_request = is_request_too_large(error)
+        most = self._pace.sizes[axis].proven
+        if not is_request:
+            self._planner.note_too_large(rectangle)
+        if is_request or len(rectangle.named(axis) or ()) == 1:
+            cut = rectangle.longer_axis()
+        if isinstance(error, CappedError) and error.axis is not None and error.ids is not None:
+            cut, most = error.axis, error.ids
+            self._frontier.shrink(cut, most)
+        elif cut is not axis:
+            most = 0
+        try:
+            pieces = _split_down(rectangle, cut, most)
+        except CannotSplitError:
+            return self._planner.narrow(rectangle)
+        if is_request and cut is not axis:
+            self._frontier.shrink(cut, pieces[0].width(cut))
+        self._frontier.give_back(*pieces)
+        return True
+
+    def _bisect(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> None:
+        verdict = self._suspects.accuse(rectangle)
+        if isinstance(verdict, Halves):
+            self._counters.splits += 1
+            self._suspected.update(verdict.pieces)
+            self._frontier.give_back(*verdict.pieces, go_first=verdict.go_first)
+            return
+        culprit = verdict.rectangle.leaving_out()
+        if verdict.axis is not None:
+            # The id is at fault wherever it stands: no later batch asks for it.
+            self._frontier.exclude(verdict.axis, culprit.side(verdict.axis) or ())
+            culprit = culprit.replace(verdict.axis.other, None)
+        # Batches that were open at the time may accuse the same id again.
+        quarantined = self._counters.quarantined
+        quarantined.setdefault(culprit, name_failed(culprit, str(error), batch))
+        most = self._limits.max_quarantined
+        if most is not None and len(quarantined) > most:
+            self._stop(
+                f"not fetched, because more than {most:,} ids or pairs were rejected. "
+                f"The last error: {error}"
+            )
+        elif not self._counters.batches and len(quarantined) >= _HOPELESS_QUARANTINES:
+            self._stop(f"not fetched, because every call was rejected. The last error: {error}")
+
+
+def is_request_too_large(error: CallError) -> bool:
+    """Whether the service says outright that the request is too large, not the answer."""
+    return error.status in _REQUEST_TOO_LARGE
+
+
+def _split_down(rectangle: Rectangle, axis: Axis, most: int) -> list[Rectangle]:
+    """Split in two, and on until no part is wider than `most`, unless that is 0.
+
+    Raises:
+        CannotSplitError: there are not two ids along the axis.
+    """
+    pieces = [*split(rectangle, axis)]
+    while most and max(piece.width(axis) for piece in pieces) > most:
+        pieces = [
+            part
+            for piece in pieces
+            for part in (split(piece, axis) if piece.width(axis) > most else (piece,))
+        ]
+    return pieces
