@@ -82,17 +82,6 @@ class Reply(Generic[RowsT]):
     is_reused: bool
 
 
-class Fetcher(Protocol[RowsT]):
-    """Whatever fetches rectangles."""
-
-    async def fetch(self, rectangle: Rectangle) -> Fetched[RowsT]:
-        """Fetch all enrollments in a rectangle.
-
-        Raises:
-            CallError: the call failed; its class says what to do.
-        """
-
-
 class Exchange(Protocol[RowsT]):
     """One request and its answer, by whatever means: `HttpExchange`, or a simulated one."""
 

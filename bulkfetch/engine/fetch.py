@@ -11,7 +11,6 @@ from typing import TypeVar
 from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller
 from bulkfetch.engine.caps import Caps
-from bulkfetch.engine.guard import Guard
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.reactions import RunLimits
 from bulkfetch.engine.run import Run
@@ -84,8 +83,9 @@ async def fetch_region(
     """
     deadline = None if options.deadline_s is None else runtime.clock() + options.deadline_s
     run = Run(
-        Guard(caller, Caps(rectangles), counters),
+        caller,
         hand_on,
+        caps=Caps(rectangles),
         pace=pace or make_pace(options, runtime),
         policy=options.retry,
         limits=RunLimits(deadline, options.max_quarantined),
@@ -118,8 +118,9 @@ async def fetch_calls(
     deadline = None if options.deadline_s is None else runtime.clock() + options.deadline_s
     widest = max((each.width(axis) for each in calls for axis in Axis), default=1)
     run = Run(
-        Guard(caller, Caps(calls), counters),
+        caller,
         hand_on,
+        caps=Caps(calls),
         pace=make_pace(replace(options, batch_size=widest), runtime),
         policy=options.retry,
         limits=RunLimits(deadline, options.max_quarantined),

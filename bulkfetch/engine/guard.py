@@ -1,17 +1,19 @@
-"""Fetch through a guard: no answer counts before it is clear that no cap cut it short.
+"""Guard what is handed on: no answer counts before it is clear that no cap cut it short.
 
-`bulkfetch.engine.caps` decides what is suspect and what to ask for; the calls are made here, for
-one suspect answer at a time, since what one of them shows mostly settles the others. An answer
-that is cut short is raised as `CappedError`, which the run halves like any that is too large. So
-nothing is handed on that would have to be taken back.
+`bulkfetch.engine.caps` decides what is suspect and what to ask for; the calls are asked for here,
+for one suspect answer at a time, since what one of them shows mostly settles the others. The run
+makes them like all others, each in a place of its own. An answer that is cut short is raised as
+`CappedError`, which the run halves like any that is too large. So nothing is handed on that would
+have to be taken back.
 """
 
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import anyio
 
-from bulkfetch.engine.call import Caller, Fetched
+from bulkfetch.engine.call import Fetched
 from bulkfetch.engine.caps import Caps, Suspicion, WithRows
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import (
@@ -31,30 +33,37 @@ _REFUSED = (ContentError, MalformedAnswerError, ServerFailedError, TimedOutError
 
 
 class Guard(Generic[RowsT]):
-    """Fetches rectangles as `Caller` does, and refuses answers that a silent cap cut short.
+    """Refuses answers that a silent cap cut short.
 
     Args:
-        caller: makes the calls.
+        ask: makes the calls.
         caps: what is known of the service's caps.
         counters: where the extra calls are counted.
     """
 
-    def __init__(self, caller: Caller[RowsT], caps: Caps, counters: Counters) -> None:
-        self._caller = caller
+    def __init__(
+        self,
+        ask: Callable[[Rectangle], Awaitable[Fetched[RowsT]]],
+        caps: Caps,
+        counters: Counters,
+    ) -> None:
+        self._ask_for = ask
         self._caps = caps
         self._counters = counters
         self._one_at_a_time = anyio.Lock()
 
-    async def fetch(self, rectangle: Rectangle) -> Fetched[RowsT]:
-        """Fetch all enrollments in a rectangle.
+    async def check(self, fetched: Fetched[RowsT]) -> Fetched[RowsT]:
+        """Find out whether an answer is whole, unless that is known already.
+
+        Returns:
+            It, or a newer one if the data have changed meanwhile.
 
         Raises:
-            CappedError: the service leaves out some of them.
+            CappedError: the service leaves out some of it.
             CallError: a call failed; its class says what to do.
         """
-        caps = self._caps
+        caps, rectangle = self._caps, fetched.rectangle
         caps.check_width(rectangle)
-        fetched = await self._caller.fetch(rectangle)
         with_rows = _with_rows(fetched)
         await self._check_ids(fetched)
         suspicion = caps.judge(fetched.received)
@@ -151,7 +160,7 @@ class Guard(Generic[RowsT]):
 
     async def _ask(self, rectangle: Rectangle) -> Fetched[RowsT]:
         self._counters.cap_checks += 1
-        return await self._caller.fetch(rectangle)
+        return await self._ask_for(rectangle)
 
 
 def _parts(fetched: Fetched[RowsT]) -> tuple[Rectangle, ...]:

@@ -27,6 +27,7 @@ from bulkfetch.errors import (
     TransientError,
 )
 from bulkfetch.pace.controller import Pace
+from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.frontier import Frontier
 from bulkfetch.plan.planner import Planner
 from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
@@ -65,7 +66,7 @@ class Reactions:
     def __init__(
         self,
         frontier: Frontier,
-        planner: Planner,
+        planner: Planner | FixedPlan,
         pace: Pace,
         *,
         limits: RunLimits,

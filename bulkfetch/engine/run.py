@@ -16,21 +16,21 @@ from typing import Generic, TypeVar
 import anyio
 
 from bulkfetch.engine.batch import Batch, OpenBatch
-from bulkfetch.engine.call import Fetched, Fetcher
+from bulkfetch.engine.call import Caller, Fetched
+from bulkfetch.engine.calls import Calls, Question
+from bulkfetch.engine.caps import Caps
 from bulkfetch.engine.causes import first_cause
+from bulkfetch.engine.guard import Guard
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.pool import Pool, StoppedError
-from bulkfetch.engine.reactions import Reactions, RunLimits, is_request_too_large
+from bulkfetch.engine.reactions import Reactions, RunLimits
 from bulkfetch.errors import (
     CallError,
     FatalError,
-    OverloadedError,
     TimedOutError,
-    TooLargeError,
     TransientError,
 )
-from bulkfetch.pace.batch_size import Size
-from bulkfetch.pace.controller import Pace, Ticket
+from bulkfetch.pace.controller import Pace
 from bulkfetch.pace.retry import RetryPolicy, retrying
 from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.frontier import Frontier, default_cut
@@ -51,6 +51,7 @@ class Run(Generic[RowsT]):
     Args:
         caller: fetches one rectangle.
         hand_on: awaited with each finished batch, in no particular order; it may be slow.
+        caps: what is known of the service's silent caps.
         pace: when calls may begin and how much they ask for; several runs may share it.
         policy: attempts and backoff of a batch.
         limits: when to end early.
@@ -61,9 +62,10 @@ class Run(Generic[RowsT]):
 
     def __init__(
         self,
-        caller: Fetcher[RowsT],
+        caller: Caller[RowsT],
         hand_on: Callable[[Batch[RowsT]], Awaitable[None]],
         *,
+        caps: Caps,
         pace: Pace,
         policy: RetryPolicy,
         limits: RunLimits,
@@ -73,6 +75,7 @@ class Run(Generic[RowsT]):
     ) -> None:
         self._planner = planner
         self._caller = caller
+        self._caps = caps
         self._hand_on = hand_on
         self._pace = pace
         self._policy = policy
@@ -83,9 +86,6 @@ class Run(Generic[RowsT]):
         self._begun = 0
         self._working = 0
         self._stopped_because: str | None = None
-        self._succeeded_at = float("-inf")
-        self._control: Rectangle | None = None  # the smallest that succeeded
-        self._trials: dict[anyio.CancelScope, Ticket] = {}
 
     async def execute(self, rectangles: Sequence[Rectangle]) -> Unfetched:
         """Fetch everything in these disjoint rectangles.
@@ -103,6 +103,10 @@ class Run(Generic[RowsT]):
         self._pool = Pool(
             self._pace, self._runtime, deadline=self._limits.deadline, on_stop=self._note_stop
         )
+        self._calls = Calls(
+            self._caller, self._pool, self._pace, self._runtime, on_change=self._staff
+        )
+        self._guard = Guard(self._ask_besides, self._caps, self._counters)
         self._reactions = Reactions(
             self._frontier,
             self._planner,
@@ -204,11 +208,26 @@ class Run(Generic[RowsT]):
             sleep=back_off,
         ):
             with attempt:
-                async with self._pool.place() as is_probe:
-                    if batch.rectangle is None and not self._cut(batch):
-                        self._pace.health.is_probing &= not is_probe
-                        return
-                    await self._attempt(batch, is_probe=is_probe)
+                fetched = await self._calls.make(lambda: self._ask(batch), batch=batch.number)
+                if fetched is not None:
+                    assert batch.rectangle is not None
+                    self._pace.quota.on_success(batch.cost)
+                    self._reactions.note_success(batch.rectangle)
+                    await self._finish(batch, await self._guard.check(fetched))
+
+    def _ask(self, batch: OpenBatch) -> Question | None:
+        """Begin an attempt: say what the batch asks for; None if there is nothing left.
+
+        Raises:
+            CappedError: the service would not read all of its ids.
+        """
+        if batch.rectangle is None and not self._cut(batch):
+            return None
+        assert batch.rectangle is not None
+        self._caps.check_width(batch.rectangle)
+        batch.attempts += 1
+        batch.tried_at = self._runtime.wall_clock()
+        return Question(batch.rectangle, batch.axis)
 
     def _cut(self, batch: OpenBatch) -> bool:
         """Take what the batch asks for from the frontier; False if there is nothing left."""
@@ -225,35 +244,9 @@ class Run(Generic[RowsT]):
         self._reactions.note_taken(batch.rectangle)
         return True
 
-    async def _attempt(self, batch: OpenBatch, *, is_probe: bool) -> None:
-        """Make one attempt and hand its rows on, while holding a place."""
-        rectangle, pace, clock = batch.rectangle, self._pace, self._runtime.clock
-        assert rectangle is not None
-        axis = batch.axis
-        width = rectangle.width(axis)
-        size = Size(width, is_trial=width > pace.sizes[axis].proven)
-        ticket = pace.begin(axis, size, clock())
-        batch.attempts += 1
-        batch.tried_at = self._runtime.wall_clock()
-        is_over = False
-        try:
-            fetched = await self._call(rectangle, ticket)
-            is_over = True
-            pace.on_success(
-                ticket,
-                clock(),
-                rows=fetched.received,
-                body_bytes=fetched.body_bytes,
-                seconds=fetched.latency_s,
-            )
-        except CallError as error:
-            is_over = True
-            self._note_failure(batch, ticket, error, is_probe=is_probe)
-            raise
-        finally:
-            if not is_over:
-                pace.on_failure(ticket, clock())  # cancelled
-        self._note_success(batch, rectangle)
+    async def _finish(self, batch: OpenBatch, fetched: Fetched[RowsT]) -> None:
+        """Hand a batch's rows on, and count it as finished."""
+        assert batch.rectangle is not None
         await self._hand_on(
             Batch(fetched, batch.attempts, batch.started_at, self._runtime.wall_clock())
         )
@@ -262,7 +255,7 @@ class Run(Generic[RowsT]):
         counters.rows += fetched.count
         counters.surplus += fetched.surplus
         counters.pairs_done += self._planner.note(
-            rectangle,
+            batch.rectangle,
             received=fetched.received,
             kept=fetched.count,
             body_bytes=fetched.body_bytes,
@@ -270,81 +263,22 @@ class Run(Generic[RowsT]):
         )
         counters.add_anomalies(fetched.anomalies)
 
-    async def _call(self, rectangle: Rectangle, ticket: Ticket) -> Fetched[RowsT]:
-        """Call; a size that never succeeded is given up when it takes far longer than it should.
+    async def _ask_besides(self, rectangle: Rectangle) -> Fetched[RowsT]:
+        """Make a call that belongs to no batch.
 
         Raises:
             CallError: it failed.
         """
-        if not ticket.size.is_trial:
-            return await self._caller.fetch(rectangle)
-        with anyio.CancelScope() as scope:
-            self._trials[scope] = ticket
-            self._watch_trials()
-            try:
-                return await self._caller.fetch(rectangle)
-            finally:
-                del self._trials[scope]
-        raise TimedOutError(
-            "A larger batch than any before took several times longer than it should, "
-            "and was given up."
-        )
-
-    def _watch_trials(self) -> None:
-        """Give each trial under way its time, now that more is known of what calls take."""
-        now = self._runtime.clock()
-        for scope, ticket in self._trials.items():
-            patience_s = self._pace.patience_s(ticket)
-            if patience_s is not None:
-                scope.deadline = anyio.current_time() + ticket.started_at + patience_s - now
-
-    def _note_success(self, batch: OpenBatch, rectangle: Rectangle) -> None:
-        self._succeeded_at = self._runtime.clock()
-        self._pace.quota.on_success(batch.cost)
-        if self._pace.health.on_success(batch.number):
-            self._pace.on_outage_ended()
-            self._pool.wake()
-        self._reactions.note_success(rectangle)
-        if self._control is None or rectangle.pairs < self._control.pairs:
-            self._control = rectangle
-        self._watch_trials()
-        self._staff()
-
-    def _note_failure(
-        self, batch: OpenBatch, ticket: Ticket, error: CallError, *, is_probe: bool
-    ) -> None:
-        """Tell the pace what a call came to, before anything is decided about its batch."""
-        pace, now = self._pace, self._runtime.clock()
-        retry_after_s = error.retry_after_s if isinstance(error, TransientError) else None
-        if isinstance(error, OverloadedError):
-            pace.on_refused(ticket, now, retry_after_s)
-        elif isinstance(error, TimedOutError):
-            batch.timeouts += 1
-            pace.on_timeout(ticket, now, retry_after_s)
-        elif isinstance(error, TooLargeError):
-            rectangle = batch.rectangle
-            is_request = is_request_too_large(error)
-            is_size_at_fault = not is_request or (
-                rectangle is not None and rectangle.longer_axis() is ticket.axis
-            )
-            pace.on_too_large(ticket, now, is_request=is_request, is_size_at_fault=is_size_at_fault)
-        else:
-            pace.on_failure(ticket, now, retry_after_s)
-        if batch.failed_at is None:
-            batch.failed_at = now
-        if isinstance(error, TransientError):
-            if not self._is_splittable_timeout(batch, error):
-                pace.health.on_failure(batch.number, str(error), now, limit=pace.limit)
-        elif pace.health.on_success(batch.number):  # it answered
-            pace.on_outage_ended()
-        if is_probe and pace.health.outage is not None:
-            pace.health.on_probe_failed(str(error), now)
-        self._pool.follow()
-        self._pool.wake()
+        fetched = await self._calls.make(lambda: Question.of(rectangle))
+        assert fetched is not None
+        return fetched
 
     def _should_retry(self, batch: OpenBatch, error: TransientError) -> bool:
         """Decide about another attempt of a batch, and charge it."""
         pace, now = self._pace, self._runtime.clock()
+        if batch.failed_at is None:
+            batch.failed_at = now
+        batch.timeouts += isinstance(error, TimedOutError)
         if self._is_splittable_timeout(batch, error) and (
             batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT or self._is_unproven(batch)
         ):
@@ -382,33 +316,28 @@ class Run(Generic[RowsT]):
         If nothing else was called since it first failed, something that succeeded before is asked
         for again, and its rows are dropped: if that succeeds, it is the batch.
         """
-        pace = self._pace
+        known = self._calls.smallest
         if (
             not isinstance(error, TransientError)
             or batch.counted < min(self._policy.attempts, _ATTEMPTS_OF_A_SUSPECT)
-            or self._control is None
+            or known is None
             or self._has_succeeded_since(batch)
         ):
             return False
         self._counters.confirmations += 1
         try:
-            async with self._pool.place():
-                await self._caller.fetch(self._control)
+            await self._ask_besides(known)
         except FatalError:
             raise
         except CallError as failure:
             batch.counted = 0
-            pace.health.begin_outage(str(failure), self._runtime.clock())
+            self._pace.health.begin_outage(str(failure), self._runtime.clock())
             return True
-        self._succeeded_at = self._runtime.clock()
-        if pace.health.on_success(-1):
-            pace.on_outage_ended()
-            self._pool.wake()
         return False
 
     def _has_succeeded_since(self, batch: OpenBatch) -> bool:
         """Whether any call has succeeded since a batch first failed."""
-        return batch.failed_at is not None and self._succeeded_at > batch.failed_at
+        return batch.failed_at is not None and self._calls.succeeded_at > batch.failed_at
 
     def _note_stop(self, cause: str) -> None:
         self._stopped_because = cause

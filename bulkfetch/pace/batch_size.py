@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from bulkfetch.pace.latency import LatencyModel
 
 _FIRST = 50
+_FIRST_SIZES = 4  # 50, 100, 200 and 400 teach what an id costs, and what is refused
 _LADDER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 _GROWTH = 4.0
 _WORTH_TRYING = 1.2
@@ -86,7 +87,8 @@ class BatchSize:
             return Size(max(1, min(self._pinned, left, below_refused)), is_trial=False)
         spread = math.ceil(left / (limit * _WAVES))
         if not model.is_known or not self._proven:
-            size = min(_FIRST * 2 ** len(self._trials), spread, below_refused)
+            doublings = len(self._trials) if len(self._trials) < _FIRST_SIZES else 0
+            size = min(_FIRST * 2**doublings, spread, below_refused)
             return Size(max(1, size), is_trial=True)
         useful = self._useful(limit, model, is_rate_bound=is_rate_bound)
         if is_brief and model.per_id_s > 0:
@@ -154,7 +156,8 @@ class BatchSize:
         if model.per_id_s > 0:
             bounds.append((_TARGET_S - model.base_s) / model.per_id_s)
             if not is_rate_bound:
-                bounds.append(model.base_s / model.per_id_s * (1 / _BASE_SHARE - 1))
+                pays = model.base_s / model.per_id_s * (1 / _BASE_SHARE - 1)
+                bounds.append(max(pays, _FIRST))
         if model.bytes_per_id > 0:
             bounds.append(min(_TARGET_BYTES, _IN_FLIGHT_BYTES / limit) / model.bytes_per_id)
         return max(1, int(min(*bounds, _ANY)))

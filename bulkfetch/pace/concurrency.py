@@ -214,8 +214,8 @@ class Concurrency:
             self._growths = 0
             served = in_flight / self._slowdown
             limit = max(1.0, served * 1.2 + 1)
-            if limit < self._limit:
-                self._cut = _Cut(int(self._limit), limit / max(in_flight, limit), median)
+            if limit < min(in_flight, self._limit):
+                self._cut = _Cut(int(self._limit), limit / in_flight, median)
                 self._limit = limit
         elif queue < little and in_flight >= self._limit - 1 and not self._is_slow_start:
             self._growths += 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 _KEPT = 0.98  # weight of the past with each call: about the last fifty count
 _CLIP_AFTER = 8.0
 _CLIP = 1.5
+_LEAST_BASE = 0.3  # of the shortest call: sizes that are alike must not hide it
 _RIDGE = 0.01  # of the mean square: sizes that differ by less than a tenth tell nothing
 
 
@@ -27,12 +28,14 @@ class LatencyModel:
     seconds: float = 0.0
     rows_squared: float = 0.0
     rows_seconds: float = 0.0
+    least_s: float = 0.0  # the shortest call lately
 
     def note(self, *, ids: int, rows: int, body_bytes: int, seconds: float) -> None:
         """Learn from a call that succeeded, its seconds as they would be without a queue."""
         if self.weight >= _CLIP_AFTER:
             base_s, per_row_s = self._fit()
             seconds = min(seconds, _CLIP * (base_s + per_row_s * rows) + 0.001)
+        self.least_s = min(self.least_s / _KEPT, seconds) if self.weight else seconds
         for name, value in (
             ("weight", 1.0),
             ("ids", ids),
@@ -88,6 +91,5 @@ class LatencyModel:
         together = self.rows_seconds / self.weight - mean_rows * mean_s
         ridge = _RIDGE * mean_rows**2
         slope = max(0.0, together / (spread + ridge)) if spread > 0 else 0.0
-        if slope * mean_rows > mean_s:
-            slope = mean_s / mean_rows  # no call takes less than no time
-        return mean_s - slope * mean_rows, slope
+        base = max(mean_s - slope * mean_rows, _LEAST_BASE * self.least_s)
+        return base, max(0.0, mean_s - base) / mean_rows if mean_rows else 0.0

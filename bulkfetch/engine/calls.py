@@ -1,0 +1,196 @@
+"""One call in a place of its own, with the pace told what it came to.
+
+All calls of a run go through here, whether for a batch, to check an answer, or to find out whether
+the service is there at all; so all of them are counted, spaced, and learned from.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from bulkfetch.engine.call import Caller, Fetched
+from bulkfetch.engine.pool import Pool
+from bulkfetch.engine.reactions import is_request_too_large
+from bulkfetch.errors import (
+    CallError,
+    OverloadedError,
+    TimedOutError,
+    TooLargeError,
+    TransientError,
+)
+from bulkfetch.pace.batch_size import Size
+from bulkfetch.pace.controller import Pace, Ticket
+from bulkfetch.plan.frontier import default_cut
+from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.runtime import Runtime
+
+RowsT = TypeVar("RowsT")
+
+NO_BATCH = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to ask for, and the axis that its size counts along."""
+
+    rectangle: Rectangle
+    axis: Axis
+
+    @classmethod
+    def of(cls, rectangle: Rectangle) -> "Question":
+        """Ask for a rectangle along its usual axis."""
+        return cls(rectangle, default_cut(rectangle).axis)
+
+
+class Calls(Generic[RowsT]):
+    """Makes calls.
+
+    Args:
+        caller: fetches one rectangle.
+        pool: the places.
+        pace: is told of every call.
+        runtime: the seam.
+        on_change: called when the pace may have changed.
+
+    Attributes:
+        succeeded_at: when a call succeeded last, on the runtime's clock.
+        smallest: the smallest rectangle that a call succeeded for; None before any did.
+    """
+
+    def __init__(
+        self,
+        caller: Caller[RowsT],
+        pool: Pool,
+        pace: Pace,
+        runtime: Runtime,
+        *,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._caller = caller
+        self._pool = pool
+        self._pace = pace
+        self._runtime = runtime
+        self._on_change = on_change
+        self._trials: dict[asyncio.Timeout, Ticket] = {}
+        self.succeeded_at = float("-inf")
+        self.smallest: Rectangle | None = None
+
+    async def make(
+        self, question: Callable[[], Question | None], *, batch: int = NO_BATCH
+    ) -> Fetched[RowsT] | None:
+        """Wait for a place, and ask.
+
+        Args:
+            question: called when the call may begin at once; None is nothing to ask for any more.
+            batch: the number of the batch that it is for.
+
+        Returns:
+            The answer; None if there was no question.
+
+        Raises:
+            CallError: the call failed.
+            StoppedError: no call may begin any more.
+        """
+        pace, clock = self._pace, self._runtime.clock
+        async with self._pool.place() as is_probe:
+            asked = None
+            try:
+                asked = question()
+            finally:
+                pace.health.is_probing &= not is_probe or asked is not None
+            if asked is None:
+                return None
+            width = asked.rectangle.width(asked.axis)
+            size = Size(width, is_trial=width > pace.sizes[asked.axis].proven)
+            ticket = pace.begin(asked.axis, size, clock())
+            is_over = False
+            try:
+                fetched = await self._fetch(asked.rectangle, ticket)
+                is_over = True
+            except CallError as error:
+                is_over = True
+                self._note_failure(asked, batch, ticket, error, is_probe=is_probe)
+                raise
+            finally:
+                if not is_over:  # cancelled
+                    pace.on_failure(ticket, clock())
+                    pace.health.is_probing &= not is_probe
+            self._note_success(fetched, batch, ticket)
+        return fetched
+
+    async def _fetch(self, rectangle: Rectangle, ticket: Ticket) -> Fetched[RowsT]:
+        """Call; a size that never succeeded is given up when it takes far longer than it should.
+
+        Raises:
+            CallError: it failed.
+        """
+        if not ticket.size.is_trial:
+            return await self._caller.fetch(rectangle)
+        try:
+            async with asyncio.timeout(None) as patience:
+                self._trials[patience] = ticket
+                self._watch_trials()
+                return await self._caller.fetch(rectangle)
+        except TimeoutError:
+            raise TimedOutError(
+                "A larger batch than any before took several times longer than it should, "
+                "and was given up."
+            ) from None
+        finally:
+            del self._trials[patience]
+
+    def _watch_trials(self) -> None:
+        """Give each trial under way its time, now that more is known of what calls take."""
+        begins_at = asyncio.get_running_loop().time() - self._runtime.clock()
+        for patience, ticket in self._trials.items():
+            patience_s = self._pace.patience_s(ticket)
+            if patience_s is not None and not patience.expired():
+                patience.reschedule(begins_at + ticket.started_at + patience_s)
+
+    def _note_success(self, fetched: Fetched[RowsT], batch: int, ticket: Ticket) -> None:
+        pace = self._pace
+        self.succeeded_at = self._runtime.clock()
+        pace.on_success(
+            ticket,
+            self.succeeded_at,
+            rows=fetched.received,
+            body_bytes=fetched.body_bytes,
+            seconds=fetched.latency_s,
+        )
+        if pace.health.on_success(batch):
+            pace.on_outage_ended()
+            self._pool.wake()
+        if self.smallest is None or fetched.rectangle.pairs < self.smallest.pairs:
+            self.smallest = fetched.rectangle
+        self._watch_trials()
+        self._on_change()
+
+    def _note_failure(
+        self, asked: Question, batch: int, ticket: Ticket, error: CallError, *, is_probe: bool
+    ) -> None:
+        """Tell the pace what a call came to, before anything is decided about its batch."""
+        pace, now = self._pace, self._runtime.clock()
+        retry_after_s = error.retry_after_s if isinstance(error, TransientError) else None
+        if isinstance(error, OverloadedError):
+            pace.on_refused(ticket, now, retry_after_s)
+        elif isinstance(error, TimedOutError):
+            pace.on_timeout(ticket, now, retry_after_s)
+        elif isinstance(error, TooLargeError):
+            pace.on_too_large(
+                ticket,
+                now,
+                is_request=is_request_too_large(error),
+                is_size_at_fault=asked.rectangle.longer_axis() is asked.axis,
+            )
+        else:
+            pace.on_failure(ticket, now, retry_after_s)
+        if not isinstance(error, TransientError):
+            if pace.health.on_success(batch):  # it answered
+                pace.on_outage_ended()
+        elif not (isinstance(error, TimedOutError) and asked.rectangle.pairs > 1):
+            pace.health.on_failure(batch, str(error), now, limit=pace.limit)
+        if is_probe and pace.health.outage is not None:
+            pace.health.on_probe_failed(str(error), now)
+        self._pool.wake()
+        self._on_change()
