@@ -235,6 +235,7 @@ async def test_a_token_is_renewed_before_it_expires_and_once_for_all(
         credentials=PAIR,
         workers=1,
         batch_size=1,
+        shape="learners",
         runtime=bulkfetch.Runtime(clock=lambda: now_s),
     )
     assert outcome.error is None
