@@ -69,6 +69,7 @@ async def ask_surely(
     counters: Counters,
     *,
     is_doubtful: Callable[[ResultT | CallError], bool],
+    expected_s: float = 0.0,
 ) -> ResultT:
     """Ask until the token serves, and again if the answer is doubtful.
 
@@ -77,12 +78,13 @@ async def ask_surely(
         desk: has the tokens.
         counters: where confirmations are counted.
         is_doubtful: says whether a result on a reused connection is to be confirmed.
+        expected_s: how long the call takes, as far as is known; its token must live for so long.
 
     Raises:
         CallError: the call failed; its class says what to do.
     """
     while True:
-        async with desk.lease() as lease:
+        async with desk.lease(expected_s) as lease:
             reply = await ask(lease, fresh=False)
             result = reply.result
             if reply.is_reused and is_doubtful(result):

@@ -100,8 +100,8 @@ class Caller(Generic[RowsT]):
         self._desk = desk
         self._counters = counters
 
-    async def fetch(self, rectangle: Rectangle) -> Fetched[RowsT]:
-        """Fetch all enrollments in a rectangle.
+    async def fetch(self, rectangle: Rectangle, expected_s: float = 0.0) -> Fetched[RowsT]:
+        """Fetch all enrollments in a rectangle, which takes `expected_s` as far as is known.
 
         Raises:
             CallError: the call failed; its class says what to do.
@@ -115,7 +115,9 @@ class Caller(Generic[RowsT]):
             )
 
         ask = functools.partial(self._exchange.ask, rectangle)
-        return await ask_surely(ask, self._desk, self._counters, is_doubtful=is_doubtful)
+        return await ask_surely(
+            ask, self._desk, self._counters, is_doubtful=is_doubtful, expected_s=expected_s
+        )
 
 
 class _Whole(Generic[RowsT]):

@@ -125,13 +125,14 @@ class Calls(Generic[RowsT]):
         Raises:
             CallError: it failed.
         """
+        expected_s = self._pace.expected_s(ticket.axis, ticket.size.ids)
         if not ticket.size.is_trial:
-            return await self._caller.fetch(rectangle)
+            return await self._caller.fetch(rectangle, expected_s)
         try:
             async with asyncio.timeout(None) as patience:
                 self._trials[patience] = ticket
                 self._watch_trials()
-                return await self._caller.fetch(rectangle)
+                return await self._caller.fetch(rectangle, expected_s)
         except TimeoutError:
             raise TimedOutError(
                 "A larger batch than any before took several times longer than it should, "

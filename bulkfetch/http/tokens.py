@@ -2,7 +2,9 @@
 
 A token lives 30 minutes, cannot be refreshed, only asked for anew, and the service says "expired"
 and "wrong" with the same fault. So a rejected token is renewed, by one worker for all, and the
-call is replayed. What tells a wrong credential from a short life is whether the *new* token ever
+call is replayed. No call begins with a token that will not outlive it by what is known of such
+calls; and renewal is ahead of need: one worker gets the next token while the present one still
+serves the others. What tells a wrong credential from a short life is whether the *new* token ever
 worked: tokens that serve a few calls each are renewed for ever, a renewed token that never served
 is the second failure in a row and fatal. Answers overtake each other, so the judgement waits until
 no other call with the same token is under way.
@@ -15,11 +17,13 @@ from typing import Protocol
 
 import anyio
 
-from bulkfetch.errors import CredentialsError, TokenRejectedError
+from bulkfetch.errors import CredentialsError, TokenRejectedError, TransientError
 from bulkfetch.wire.envelope import require_sendable
 
 _MARGIN_SHARE = 0.1
 _MARGIN_CAP_S = 60.0
+_AHEAD_SHARE = 0.05  # of a token's life: time enough to get the next one
+_MOST_NEEDED_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -82,6 +86,7 @@ class Lease:
 class _Generation:
     number: int
     token: IssuedToken
+    began_at: float
     expires_at: float | None
     in_flight: int = 0
     served: bool = False
@@ -112,14 +117,14 @@ class TokenDesk:
         self._current: _Generation | None = None
 
     @contextlib.asynccontextmanager
-    async def lease(self) -> AsyncIterator[Lease]:
-        """Hold a token for one call.
+    async def lease(self, needed_s: float = 0.0) -> AsyncIterator[Lease]:
+        """Hold a token for one call, which takes `needed_s` seconds as far as is known.
 
         Raises:
             CredentialsError: credentials are refused.
             CallError: no token can be had now.
         """
-        generation = await self._fresh()
+        generation = await self._fresh(needed_s)
         generation.in_flight += 1
         try:
             yield Lease(generation.token.value, generation.number)
@@ -161,18 +166,36 @@ class TokenDesk:
         async with self._settled:
             self._settled.notify_all()
 
-    async def _fresh(self) -> _Generation:
+    async def _fresh(self, needed_s: float) -> _Generation:
         current = self._current
-        if current is not None and not self._is_due(current):
+        if current is not None and not self._is_short(current, needed_s):
+            is_early = self._is_short(current, needed_s, _AHEAD_SHARE)
+            if not is_early or self._lock.locked():
+                return current
+            # Others go on with the present token meanwhile; it will do if there is no other yet.
+            with contextlib.suppress(TransientError):
+                return await self._renew_once(current)
             return current
+        return await self._renew_once(current)
+
+    async def _renew_once(self, known: _Generation | None) -> _Generation:
+        """Get another token, unless somebody else has done so meanwhile."""
         async with self._lock:
             current = self._current
-            if current is None or self._is_due(current):
+            if current is None or current is known:
                 current = await self._renew(after_rejection=False)
             return current
 
-    def _is_due(self, generation: _Generation) -> bool:
-        return generation.expires_at is not None and self._clock() >= generation.expires_at
+    def _is_short(self, generation: _Generation, needed_s: float, ahead_share: float = 0.0) -> bool:
+        """Whether a token is too old for a call, or will be after a share of its life.
+
+        A call that takes longer than any token lives must make do with a young one.
+        """
+        if generation.expires_at is None:
+            return False
+        life_s = generation.expires_at - generation.began_at
+        needed_s = min(needed_s, _MOST_NEEDED_SHARE * life_s) + ahead_share * life_s
+        return self._clock() + needed_s >= generation.expires_at
 
     async def _renew(self, *, after_rejection: bool) -> _Generation:
         asked_at = self._clock()
@@ -186,6 +209,7 @@ class TokenDesk:
         self._current = _Generation(
             number=0 if previous is None else previous.number + 1,
             token=token,
+            began_at=asked_at,
             expires_at=expires_at if self._source.can_renew else None,
             after_rejection=after_rejection,
         )

@@ -214,7 +214,7 @@ async def test_any_lifetime_of_a_token_will_do(
 async def test_a_token_is_renewed_before_it_expires_and_once_for_all(
     serve: Serve, say: Any, fetch: Any
 ) -> None:
-    """Time moves ten minutes with each call; a token of half an hour serves the calls between."""
+    """Time moves ten minutes with each call; a token of half an hour outlives two of them."""
     now_s = 0.0
     issued = 0
     served: list[str] = []
@@ -239,8 +239,8 @@ async def test_a_token_is_renewed_before_it_expires_and_once_for_all(
         runtime=bulkfetch.Runtime(clock=lambda: now_s),
     )
     assert outcome.error is None
-    assert issued == 6
-    assert served == [f"token-{1 + n // 3}" for n in range(16)]
+    assert issued == 8
+    assert served == [f"token-{1 + n // 2}" for n in range(16)]
 
 
 @pytest.mark.parametrize(
