@@ -15,6 +15,7 @@ import io
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from bulkfetch.http.retry_after import read_retry_after
 from bulkfetch.redact import Redactor
 from bulkfetch.wire.document import read_fault
 
+# Whether the connection that this task was given last had served before.
+_IS_REUSED: ContextVar[bool] = ContextVar("_IS_REUSED", default=False)
 _ERROR_BODY_CAP_BYTES = 256 * 1024
 _SENT_AT_ONCE_BYTES = 256 * 1024
 
@@ -173,20 +176,11 @@ class Transport:
         Raises:
             CallError: anything that goes wrong, classified; also out of the body of the `with`.
         """
-        session = (self._fresh_session if fresh else None) or self._session
-        extra: dict[str, Any] = {"Connection": "close"} if fresh else {}
         answer = None
         try:
-            async with session.post(
-                url,
-                data=body if len(body) <= _SENT_AT_ONCE_BYTES else io.BytesIO(body),
-                headers={"Accept-Encoding": "gzip", **headers, **extra},
-                allow_redirects=False,
-                raise_for_status=False,
-                timeout=self._timeout,
-                proxy=self._proxy,
-            ) as response:
-                answer = Answer(response, limits=self._limits, inflates=not session.auto_decompress)
+            response, inflates = await self._send(url, body, headers, fresh=fresh)
+            async with response:
+                answer = Answer(response, limits=self._limits, inflates=inflates)
                 yield answer
         except CallError:
             if answer is not None:
@@ -196,6 +190,33 @@ class Transport:
             if answer is not None:
                 answer.drop()
             raise classify_exception(error, self._redactor) from None
+
+    async def _send(
+        self, url: str, body: bytes, headers: dict[str, str], *, fresh: bool
+    ) -> tuple[aiohttp.ClientResponse, bool]:
+        """Send a request until its answer begins; return that, and whether it is left to inflate.
+
+        A service may close an idle connection in the moment in which it is asked again. That says
+        nothing of the request, which only reads, and so it is sent once more, on a fresh one.
+        """
+        session = (self._fresh_session if fresh else None) or self._session
+        extra: dict[str, Any] = {"Connection": "close"} if fresh else {}
+        _IS_REUSED.set(False)
+        try:
+            response = await session.post(
+                url,
+                data=body if len(body) <= _SENT_AT_ONCE_BYTES else io.BytesIO(body),
+                headers={"Accept-Encoding": "gzip", **headers, **extra},
+                allow_redirects=False,
+                raise_for_status=False,
+                timeout=self._timeout,
+                proxy=self._proxy,
+            )
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if fresh or not _IS_REUSED.get():
+                raise
+            return await self._send(url, body, headers, fresh=True)
+        return response, not session.auto_decompress
 
     async def require_ok(self, answer: Answer) -> None:
         """Pass an answer with status 200; classify any other by its status and its Fault.
@@ -259,7 +280,9 @@ def _make_connector(served: weakref.WeakSet[Any], **settings: Any) -> aiohttp.TC
             while True:
                 connection = await super().connect(*args, **kwargs)
                 protocol = connection.protocol
-                if protocol is None or protocol not in served or not protocol.should_close:
+                is_reused = protocol is not None and protocol in served
+                if protocol is None or not is_reused or not protocol.should_close:
+                    _IS_REUSED.set(is_reused)
                     return connection
                 connection.close()
 

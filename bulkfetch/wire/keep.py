@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RowsT = TypeVar("RowsT")
 
-_WAITING_BYTES = 32 * 1024 * 1024
+_WAITING_BYTES = 16 * 1024 * 1024
 
 
 class Kept(Generic[RowsT]):
