@@ -1,7 +1,6 @@
 """A connection that breaks in the moment in which it is used again costs no attempt."""
 
 import asyncio
-from typing import Any
 
 import bulkfetch
 
@@ -39,11 +38,13 @@ async def fetch(broken: set[int]) -> tuple[list[str], list[int]]:
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        options: dict[str, Any] = {"retry": bulkfetch.RetryPolicy(attempts=1), "workers": 1, "max_outage_s": 0.1}
+        options = bulkfetch.Options(
+            batch_size=1, workers=1, max_outage_s=0.1, retry=bulkfetch.RetryPolicy(attempts=1)
+        )
         async with bulkfetch.Client(
             f"http://127.0.0.1:{port}",
             token="t" * 9,
-            options=bulkfetch.Options(batch_size=1, **options),
+            options=options,
         ) as client:
             handle = client.enrollments(learner_ids=[f"l{i}" for i in range(5)])
             try:
