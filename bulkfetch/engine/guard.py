@@ -9,9 +9,11 @@ have to be taken back.
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from typing import Generic, TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from bulkfetch.engine.call import Fetched
 from bulkfetch.engine.caps import Caps, Suspicion, WithRows
@@ -141,17 +143,22 @@ class Guard(Generic[RowsT]):
                 if refusal is not None:
                     raise refusal
                 break
-            answers = [await self._ask(piece) for piece in pieces]
-            unknown = _ids(*answers).difference(_ids(whole))
+            known = await _hashes(whole)
+            unknown: set[int] = set()
+            full: list[Fetched[RowsT]] = []
+            for piece in pieces:
+                answer = await self._ask(piece)
+                unknown |= await _hashes(answer, besides=known)
+                full += [answer] if answer.received >= whole.received else []
             if unknown:
                 # The data may have changed meanwhile: then another answer has them.
                 again = await self._ask(whole.rectangle)
-                if not unknown.issubset(_ids(again)):
+                newer = await _hashes(again)
+                if not unknown <= newer:
                     raise self._caps.prove_rows(whole.received)
-                if not _ids(whole).issubset(_ids(again)):
+                if not known <= newer:
                     raise MalformedAnswerError(_TWO_WAYS)
                 return again
-            full = [answer for answer in answers if answer.received >= whole.received]
             if not full:
                 break
             part = full[0]
@@ -181,9 +188,15 @@ def _with_rows(fetched: Fetched[RowsT]) -> WithRows:
     return {Axis.LEARNERS: fetched.learner_ids, Axis.COURSES: fetched.course_ids}
 
 
-def _ids(*answers: Fetched[RowsT]) -> set[str]:
-    ids: set[str] = set()
-    for answer in answers:
-        for rows in answer.rows:
-            ids.update(answer.read_ids(rows))
-    return ids
+async def _hashes(answer: Fetched[RowsT], *, besides: AbstractSet[int] = frozenset()) -> set[int]:
+    """Return the hashes of an answer's enrollment ids, a fraction of their size, besides others.
+
+    The loop goes on between documents: a large answer has a million ids.
+    """
+    hashes: set[int] = set()
+    for rows in answer.rows:
+        hashes.update(
+            hashed for hashed in map(hash, answer.read_ids(rows)) if hashed not in besides
+        )
+        await anyio.lowlevel.checkpoint()
+    return hashes
