@@ -8,7 +8,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-from matplotlib import pyplot
+from matplotlib import pyplot as plt
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     written = json.loads(options.json.read_text(encoding="utf-8"))
     figures = written["figures"]
     paths = list(next(iter(figures.values())))
-    figure, axes = pyplot.subplots(figsize=(8, 5))
+    figure, axes = plt.subplots(figsize=(8, 5))
     for path in paths:
         found = {name: runs[path] for name, runs in figures.items() if path in runs}
         axes.plot(
