@@ -65,7 +65,7 @@ class Site:
             cwd=self.directory,
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=180,
             umask=0,
             env=environment(),
         )

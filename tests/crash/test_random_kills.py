@@ -14,12 +14,14 @@ import pytest
 from bulkfetch.simulator import Account
 
 OpenSite = Callable[..., AbstractContextManager[Any]]
-SIZES = ("--batch-size", "50", "--workers", "4")
+# The shape is pinned: a plan may probe calls that leave a side unsent, and those answer more pairs
+# than they are for.
+SIZES = ("--shape", "learners", "--batch-size", "20", "--workers", "4")
 KILLS = 10
 
 
 @pytest.mark.sweep
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_ten_random_kills_change_nothing(open_site: OpenSite, tmp_path: Path) -> None:
     account = Account(learners=5_000, courses=40, enrollments=100_000, seed=7)
     with open_site(tmp_path / "quiet", "o.csv", account=account) as site:
