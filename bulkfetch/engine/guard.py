@@ -147,7 +147,7 @@ class Guard(Generic[RowsT]):
             unknown: set[int] = set()
             full: list[Fetched[RowsT]] = []
             for piece in pieces:
-                answer = await self._ask(piece)
+                answer = await self._ask_sample(piece)
                 unknown |= await _hashes(answer, besides=known)
                 full += [answer] if answer.received >= whole.received else []
             if unknown:
@@ -164,6 +164,17 @@ class Guard(Generic[RowsT]):
             part = full[0]
         self._caps.pass_rows(whole.received)
         return whole
+
+    async def _ask_sample(self, rectangle: Rectangle) -> Fetched[RowsT]:
+        """Ask for a rectangle, or for as much of it as the service finds small enough."""
+        while True:
+            try:
+                return await self._ask(rectangle)
+            except TooLargeError as error:
+                try:
+                    rectangle, _ = split(rectangle)
+                except CannotSplitError:
+                    raise error from None
 
     async def _ask(self, rectangle: Rectangle) -> Fetched[RowsT]:
         self._counters.cap_checks += 1
