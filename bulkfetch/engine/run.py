@@ -259,7 +259,7 @@ class Run(Generic[RowsT]):
             received=fetched.received,
             kept=fetched.count,
             body_bytes=fetched.body_bytes,
-            seconds=fetched.latency_s,
+            seconds=fetched.latency_s / self._pace.concurrency.slowdown,  # without the queue
         )
         counters.add_anomalies(fetched.anomalies)
 

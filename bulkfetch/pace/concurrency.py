@@ -60,6 +60,7 @@ class Concurrency:
 
     def __init__(self, start: int, ceiling: int, *, is_pinned: bool = False) -> None:
         self._ceiling = ceiling
+        self._start = float(start)
         self._limit = float(min(start, ceiling))
         self._is_pinned = is_pinned
         self._is_slow_start = not is_pinned
@@ -103,8 +104,8 @@ class Concurrency:
         self._limit = min(self._limit, float(max(1, most)))
 
     def restart(self) -> None:
-        """Begin again at half the limit, doubling: the service was out."""
-        self._limit = max(1.0, self._limit / 2)
+        """Begin again at half the limit, or where the run began, doubling: the service was out."""
+        self._limit = max(self._limit / 2, min(self._limit, self._start))
         self._is_slow_start = not self._is_pinned
         self._epoch.clear()
         self._cut = None
@@ -155,7 +156,8 @@ class Concurrency:
         share = self._lost / (self._lost + self._kept)
         if share <= self._tolerated_share:
             return
-        if self._limit_before_loss is not None and self._judge_loss(now):
+        if self._limit_before_loss is not None:  # whether that helped is to be seen first
+            self._judge_loss(now)
             return
         self._limit_before_loss = self._limit
         self._lost_share_before = share

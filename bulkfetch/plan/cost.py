@@ -108,6 +108,7 @@ class Bounds:
         answer_bytes: most bytes of an answer, inflated.
         call_s: most seconds of a call.
         target_s, target_bytes: what an answer is meant to stay under.
+        worth_calls: a change of plan under way must have so many calls a worker left to save on.
     """
 
     workers: int = 10
@@ -118,6 +119,7 @@ class Bounds:
     call_s: float = math.inf
     target_s: float = 5.0
     target_bytes: float = 8e6
+    worth_calls: int = 2
 
 
 @dataclass(frozen=True, slots=True)

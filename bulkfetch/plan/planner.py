@@ -35,13 +35,13 @@ from bulkfetch.plan.region import PairSet, Region, count_wanted, rest_of
 DEFAULT_BATCH_SIZE = 100
 _MARGIN = 1.25
 _MARGIN_OF_GUESSES = 2.0
+_MARGIN_UNDER_WAY = 2.0  # what calls take varies with the hour, by less than a change of plan costs
 _PROBE_WORTH_S = 5.0  # less is not worth a call that may answer far too much
 _PROBE_RISK = 0.3
 _PROBE_IDS = (10, 100)
 _PROBE_CALL_S = 60.0  # as expected by a guess
 _SETTLED_CALLS = 32
 _LOOK_EVERY = 8  # calls, after the first few
-_WORTH_CALLS = 2  # a change of plan must have so many calls for each worker left to save on
 
 
 class Planner:
@@ -247,11 +247,12 @@ class Planner:
             return
         found = self.estimates()
         current = next(each for each in found if each.shape is self.shape)
-        if current.calls < _WORTH_CALLS * self._bounds.workers:
+        if current.calls < self._bounds.worth_calls * self._bounds.workers:
             return
-        margin = _MARGIN ** (self.revisions + 1)
+        margin = _MARGIN_UNDER_WAY ** (self.revisions + 1)
         is_pinned = self._bounds.batch_size is not None
-        choice = choose(found, current=self.shape, margin=margin, is_pinned=is_pinned)
+        considered = [each for each in found if self._is_for_later(each.shape, frontier)]
+        choice = choose(considered, current=self.shape, margin=margin, is_pinned=is_pinned)
         # A cover of listed pairs is made for a batch size.
         ratio = frontier.batch_size / self._cut_with if isinstance(self._region, PairSet) else 1
         if choice.shape is not self.shape or not 1 / 2 < ratio < 2:  # noqa: PLR2004
@@ -260,6 +261,18 @@ class Planner:
             self._add(frontier.withdraw())
         else:
             self._probe(found)
+
+    def _is_for_later(self, shape: Shape, frontier: Frontier) -> bool:
+        """Whether a run that is under way may change to a shape.
+
+        Not to a single call, which leaves all other places idle and may answer more than can be
+        answered; and calls that name less of both lists help only where the service says that a
+        list is too long: against long answers smaller batches do as well.
+        """
+        if shape is self.shape:
+            return True
+        is_capped = any(frontier.most_named(axis) < math.inf for axis in Axis)
+        return shape is not Shape.WHOLE and (shape is not Shape.BOTH or is_capped)
 
     def _probe(self, found: Sequence[Estimate]) -> None:
         """Ask for one batch in a shape whose surplus is a guess, if at its best it would pay."""
