@@ -88,7 +88,8 @@ class BatchSize:
         spread = math.ceil(left / (limit * _WAVES))
         if not model.is_known or not self._proven:
             doublings = len(self._trials) if len(self._trials) < _FIRST_SIZES else 0
-            size = min(_FIRST * 2**doublings, spread, below_refused)
+            below = left if self._refused is None else self._refused // 2
+            size = min(_FIRST * 2**doublings, spread, below)
             return Size(max(1, size), is_trial=True)
         useful = self._useful(limit, model, is_rate_bound=is_rate_bound)
         if is_brief and model.per_id_s > 0:

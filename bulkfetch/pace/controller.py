@@ -25,7 +25,7 @@ from bulkfetch.pace.timeline import Timeline
 from bulkfetch.plan.rectangle import Axis
 
 MAX_WORKERS = 64
-_START = 8
+_START = 4
 _PATIENCE = 4.0
 _PATIENCE_FLOOR_S = 8.0
 

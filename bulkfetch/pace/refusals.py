@@ -74,7 +74,6 @@ class Refusals:
         if rate_missed <= allowed and for_rate:
             self._in_flight = None
             self._in_second = _set(self._in_second, for_rate, now)
-            self._outcomes.clear()
             return True
         return False
 
@@ -114,7 +113,9 @@ class Refusals:
 
 
 def _set(cap: _Cap | None, most: float, now: float) -> _Cap:
-    wait_s = _TRY_AGAIN_S if cap is None else cap.wait_s
+    wait_s = _TRY_AGAIN_S
+    if cap is not None:
+        most, wait_s = min(cap.most, most), cap.wait_s  # a refusal raises no limit
     return _Cap(float(most), now + wait_s, wait_s)
 
 

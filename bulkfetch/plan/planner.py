@@ -35,7 +35,6 @@ from bulkfetch.plan.region import PairSet, Region, count_wanted, rest_of
 DEFAULT_BATCH_SIZE = 100
 _MARGIN = 1.25
 _MARGIN_OF_GUESSES = 2.0
-_MARGIN_UNDER_WAY = 2.0  # what calls take varies with the hour, by less than a change of plan costs
 _PROBE_WORTH_S = 5.0  # less is not worth a call that may answer far too much
 _PROBE_RISK = 0.3
 _PROBE_IDS = (10, 100)
@@ -249,7 +248,7 @@ class Planner:
         current = next(each for each in found if each.shape is self.shape)
         if current.calls < self._bounds.worth_calls * self._bounds.workers:
             return
-        margin = _MARGIN_UNDER_WAY ** (self.revisions + 1)
+        margin = _MARGIN ** (self.revisions + 1)
         is_pinned = self._bounds.batch_size is not None
         considered = [each for each in found if self._is_for_later(each.shape, frontier)]
         choice = choose(considered, current=self.shape, margin=margin, is_pinned=is_pinned)

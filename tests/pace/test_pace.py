@@ -73,7 +73,11 @@ def test_pinned_workers_fall_once_for_calls_in_flight_together_and_grow_back() -
     for _ in range(10):
         concurrency.on_overload(started_at=1.0, now=2.0)
     assert concurrency.limit == 7
-    concurrency.on_overload(started_at=2.5, now=3.0)
+    concurrency.on_overload(started_at=2.5, now=3.0)  # whether the first helped is not known yet
+    assert concurrency.limit == 7
+    for _ in range(40):
+        succeed(concurrency, in_flight=1)
+    concurrency.on_overload(started_at=20.0, now=21.0)
     assert concurrency.limit == 4
     for _ in range(100):
         succeed(concurrency, in_flight=1)  # the limit is not in use

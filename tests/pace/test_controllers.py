@@ -1,0 +1,232 @@
+"""The small limiters of the pace, each against a simple service."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bulkfetch.pace.batch_size import BatchSize, round_down
+from bulkfetch.pace.concurrency import Concurrency
+from bulkfetch.pace.health import Health
+from bulkfetch.pace.latency import LatencyModel
+from bulkfetch.pace.quota import CAPACITY, RetryQuota
+from bulkfetch.pace.rate import CallRate
+from bulkfetch.pace.refusals import Refusals
+from bulkfetch.pace.timeline import SAMPLES_KEPT, Timeline
+
+
+def run_rounds(concurrency: Concurrency, slots: int, rounds: int, seed: int = 1) -> list[int]:
+    """Serve rounds of calls in so many slots, a line before them; return the limits after each."""
+    chance = random.Random(seed)
+    limits, now = [], 0.0
+    for _ in range(rounds):
+        seconds = 1.0
+        for _ in range(concurrency.limit):
+            seconds = max(1.0, concurrency.limit / slots)
+            took = seconds * chance.uniform(0.9, 1.1)
+            concurrency.on_success(
+                started_at=now,
+                now=now + took,
+                seconds=took,
+                in_flight=concurrency.limit,
+                rows=1_000,
+                overhead_rows=300,
+            )
+        now += 1.2 * seconds
+        limits.append(concurrency.limit)
+    return limits
+
+
+@pytest.mark.parametrize("slots", [4, 16, 32, 50])
+def test_concurrency_finds_the_slots_and_stays_there(slots: int) -> None:
+    limits = run_rounds(Concurrency(4, 64), slots, 60)
+    settled = limits[30:]
+    assert min(settled) >= slots
+    assert max(settled) <= 1.6 * slots + 6
+    assert max(settled) - min(settled) <= 0.2 * slots + 2, "it oscillates"
+
+
+def test_a_service_that_becomes_slower_is_not_starved() -> None:
+    concurrency = Concurrency(8, 32)
+    run_rounds(concurrency, 32, 20)
+    now = 1_000.0
+    for _ in range(40):
+        for _ in range(concurrency.limit):
+            concurrency.on_success(
+                started_at=now,
+                now=now + 4,
+                seconds=4.0,
+                in_flight=concurrency.limit,
+                rows=1_000,
+                overhead_rows=300,
+            )
+        now += 5
+    assert concurrency.limit >= 16
+
+
+def test_refusals_tell_too_many_at_a_time_from_too_many_a_second() -> None:
+    at_a_time, a_second = Refusals(), Refusals()
+    for n in range(1, 9):
+        if n <= 5:
+            at_a_time.on_admitted(n, 2 * n)
+        else:
+            assert at_a_time.on_refused(n, n, now=1.0)
+    assert at_a_time.most_in_flight == 5
+    for n in range(30):
+        in_second = 1 + n % 15
+        if in_second <= 10:
+            a_second.on_admitted(1 + n % 7, in_second)
+        else:
+            a_second.on_refused(1 + n % 3, in_second, now=1.0)
+    assert a_second.most_in_second == 10
+    assert a_second.most_in_flight is None
+
+
+def test_refusals_at_random_are_not_taken_for_a_limit() -> None:
+    chance, refusals, explained = random.Random(1), Refusals(), 0
+    for _ in range(400):
+        n, m = chance.randint(1, 20), chance.randint(1, 20)
+        if chance.random() < 0.5:
+            explained += refusals.on_refused(n, m, now=1.0)
+        else:
+            refusals.on_admitted(n, m)
+    assert explained <= 4
+
+
+def test_a_cap_is_tried_again_ever_more_seldom() -> None:
+    refusals, tries, now = Refusals(), 0, 0.0
+    for n in range(1, 7):
+        if n <= 5:
+            refusals.on_admitted(n, n)
+    refusals.on_refused(6, 6, now)
+    while now < 600:
+        now += 1
+        refusals.try_again(now, is_rate_in_use=False)
+        if refusals.most_in_flight == 6:
+            tries += 1
+            for n in range(1, 6):
+                refusals.on_admitted(n, n)
+            refusals.on_refused(6, 6, now)
+    assert refusals.most_in_flight == 5
+    assert 2 <= tries <= 6
+
+
+def test_a_rate_spaces_calls_evenly() -> None:
+    rate, now, begun = CallRate(10), 0.0, list[float]()
+    while len(begun) < 50:
+        wait = rate.wait_s(now)
+        if wait > 0:
+            now += wait
+            continue
+        rate.begin(now)
+        begun.append(now)
+    assert begun[-1] == pytest.approx(4.9)
+    assert max(sum(at - 1 < other <= at for other in begun) for at in begun) <= 11
+
+
+def test_the_quota_is_charged_and_given_back() -> None:
+    quota = RetryQuota()
+    costs: list[int] = []
+    while (cost := quota.charge(after_timeout=len(costs) % 2 == 0)) is not None:
+        costs.append(cost)
+    assert costs[:2] == [10, 5]
+    assert len(costs) <= CAPACITY // 7 + 1
+    quota.on_success(None)
+    quota.on_success(costs[0])
+    assert quota.tokens <= 16
+    quota.refill_after_outage()
+    assert quota.tokens == 100
+
+
+def test_an_outage_begins_and_ends_and_is_given_up() -> None:
+    health = Health(600, random.Random(1))
+    assert not health.on_success(1)
+    begun = [health.on_failure(n, "down", 10.0 + n, limit=8) for n in range(8)]
+    assert begun == [False] * 7 + [True]
+    assert not health.is_own_fault(3)
+    wait = health.probe_wait_s(17.0)
+    assert wait is not None
+    assert 0 < wait <= 0.5
+    health.is_probing = True
+    assert health.probe_wait_s(18.0) is None
+    health.on_probe_failed("still down", 18.0)
+    assert not health.is_given_up(600.0)
+    assert health.is_given_up(618.0)
+    assert health.on_success(2)
+    assert health.outage is None
+
+
+def model(base_s: float, per_id_s: float) -> LatencyModel:
+    found = LatencyModel()
+    for n in range(40):
+        ids = 50 * 2 ** (n % 4)
+        found.note(ids=ids, rows=10 * ids, body_bytes=4_000 * ids, seconds=base_s + per_id_s * ids)
+    return found
+
+
+def test_the_model_tells_a_base_from_what_ids_cost() -> None:
+    found = model(0.3, 0.01)
+    assert found.base_s == pytest.approx(0.3, rel=0.2)
+    assert found.per_id_s == pytest.approx(0.01, rel=0.1)
+    assert found.rows_per_id == pytest.approx(10)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    cap=st.integers(1, 5_000),
+    left=st.integers(1, 200_000),
+    limit=st.integers(1, 64),
+    calls=st.integers(1, 80),
+)
+def test_a_refused_size_is_not_asked_again_and_at_least_one_id_is(
+    cap: int, left: int, limit: int, calls: int
+) -> None:
+    size, known, refusals = BatchSize(), model(0.3, 0.001), 0
+    refused: set[int] = set()
+    for _ in range(calls):
+        next_size = size.next(
+            left=left, limit=limit, model=known, is_rate_bound=False, is_brief=False
+        )
+        assert 1 <= next_size.ids <= left
+        assert next_size.ids not in refused
+        size.begin(next_size)
+        if next_size.ids > cap:
+            refused.add(next_size.ids)
+            refusals += 1
+            size.on_too_large(next_size)
+        else:
+            size.on_success(next_size)
+    assert refusals <= 14
+
+
+def test_a_limit_of_200_is_found_and_used() -> None:
+    size, known = BatchSize(), model(0.3, 0.0005)
+    for _ in range(30):
+        next_size = size.next(
+            left=100_000, limit=8, model=known, is_rate_bound=False, is_brief=False
+        )
+        size.begin(next_size)
+        (size.on_success if next_size.ids <= 200 else size.on_too_large)(next_size)
+    assert next_size.ids == 200
+
+
+@pytest.mark.parametrize(
+    ("size", "rounded"), [(7, 7), (99, 80), (282, 250), (1_000, 1_000), (4_999, 4_000)]
+)
+def test_sizes_are_round(size: int, rounded: int) -> None:
+    assert round_down(size) == rounded
+
+
+def test_a_timeline_keeps_a_bounded_number_of_samples_and_all_sums() -> None:
+    timeline = Timeline(0.0, 1_767_225_600.0)
+    for n in range(10_000):
+        now = n * 0.3
+        timeline.observe(now, in_flight=n % 9, limit=9, batch_size=100, rate=None, phase="steady")
+        timeline.on_end(now, seconds=1.0, rows=7)
+    record = timeline.to_json()
+    samples = record["samples"]
+    assert isinstance(samples, list)
+    assert len(samples) <= SAMPLES_KEPT
+    assert sum(sample[7] for sample in samples) == 70_000
+    assert sum(sample[5] for sample in samples) == 10_000
