@@ -14,6 +14,8 @@ from bulkfetch.engine.pool import Pool
 from bulkfetch.engine.reactions import is_request_too_large
 from bulkfetch.errors import (
     CallError,
+    ForeignRowsError,
+    MalformedAnswerError,
     OverloadedError,
     TimedOutError,
     TooLargeError,
@@ -141,6 +143,17 @@ class Calls(Generic[RowsT]):
         finally:
             del self._trials[patience]
 
+    def is_own_fault(self, batch: int, error: TransientError) -> bool:
+        """Whether a failure counts against its batch, and not against the service."""
+        return self._is_no_outage(error) or self._pace.health.is_own_fault(batch)
+
+    def _is_no_outage(self, error: TransientError) -> bool:
+        """Whether waiting mends nothing: an ignored filter, or a place where only garbage comes."""
+        never_succeeded = self.succeeded_at == float("-inf")
+        return isinstance(error, ForeignRowsError) or (
+            isinstance(error, MalformedAnswerError) and never_succeeded
+        )
+
     def _watch_trials(self) -> None:
         """Give each trial under way its time, now that more is known of what calls take."""
         begins_at = asyncio.get_running_loop().time() - self._runtime.clock()
@@ -189,7 +202,10 @@ class Calls(Generic[RowsT]):
         if not isinstance(error, TransientError):
             if pace.health.on_success(batch):  # it answered
                 pace.on_outage_ended()
-        elif not (isinstance(error, TimedOutError) and asked.rectangle.pairs > 1):
+        elif not (
+            (isinstance(error, TimedOutError) and asked.rectangle.pairs > 1)
+            or self._is_no_outage(error)
+        ):
             pace.health.on_failure(batch, str(error), now, limit=pace.limit)
         if is_probe and pace.health.outage is not None:
             pace.health.on_probe_failed(str(error), now)

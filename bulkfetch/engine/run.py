@@ -27,6 +27,7 @@ from bulkfetch.engine.reactions import Reactions, RunLimits
 from bulkfetch.errors import (
     CallError,
     FatalError,
+    ForeignRowsError,
     TimedOutError,
     TransientError,
 )
@@ -284,7 +285,7 @@ class Run(Generic[RowsT]):
         ):
             return False
         if pace.health.outage is None:
-            batch.counted += pace.health.is_own_fault(batch.number)
+            batch.counted += self._calls.is_own_fault(batch.number, error)
             most = self._policy.attempts
             if batch.rectangle is not None and self._reactions.is_suspected(batch.rectangle):
                 most = min(most, _ATTEMPTS_OF_A_SUSPECT)
@@ -319,6 +320,7 @@ class Run(Generic[RowsT]):
         known = self._calls.smallest
         if (
             not isinstance(error, TransientError)
+            or isinstance(error, ForeignRowsError)
             or batch.counted < min(self._policy.attempts, _ATTEMPTS_OF_A_SUSPECT)
             or known is None
             or self._has_succeeded_since(batch)
