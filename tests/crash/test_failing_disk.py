@@ -47,6 +47,8 @@ def measure(open_site: OpenSite, directory: Path) -> tuple[bytes, list[Failure]]
             failures += [
                 Failure(group, call, number, error)
                 for call, count in sorted(site.counts().items())
+                # Python itself lists the directory when it starts.
+                if (group, call) != ("output", "openat")
                 for number in range(1, count + 1)
                 for error in ("ENOSPC", "EIO")
             ]
@@ -64,7 +66,9 @@ def fail_and_repeat(
         failed = site.run(
             *SIZES, prefix=site.strace(failure.group, f"--trace={failure.call}", inject)
         )
-        assert "INJECTED" in (site.directory / "strace").read_text(errors="replace")
+        log = (site.directory / "strace").read_text(errors="replace")
+        # DuckDB's threads share the work anew each time: the last calls of one may not come.
+        assert "INJECTED" in log or failed.returncode == 0
         stderr = failed.stderr.decode()
         output = site.target.read_bytes()
         assert failed.returncode in {0, 7}, stderr
