@@ -30,6 +30,7 @@ from bulkfetch.export.report import Findings, effort_of, make_report, read_findi
 from bulkfetch.export.sinks.nowhere import Nowhere
 from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.options import Options
+from bulkfetch.pace import learned
 from bulkfetch.pace.controller import Pace
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region, rest_of
@@ -209,11 +210,13 @@ class ExportJob:
     async def _recorded(self, journal: Journal, pace: Pace) -> AsyncIterator[None]:
         """Go on with the record of earlier runs over time, and keep it however this one ends."""
         pace.timeline.follow(await self._offload(journal.recall, "timeline") or {})
+        learned.recall(pace, await self._offload(journal.recall, "pace"), self._runtime.clock())
         try:
             yield
         finally:
             with anyio.CancelScope(shield=True), contextlib.suppress(LocalError):
                 await self._offload(journal.remember, "timeline", pace.timeline.to_json())
+                await self._offload(journal.remember, "pace", learned.describe(pace))
 
     def _find_missing(self, journal: Journal, region: Region) -> list[Rectangle]:
         """Find what is to be fetched, and note where the export stands. Not in the event loop."""

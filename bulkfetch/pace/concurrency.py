@@ -103,6 +103,11 @@ class Concurrency:
         self._is_slow_start = False
         self._limit = min(self._limit, float(max(1, most)))
 
+    def begin_at(self, limit: int) -> None:
+        """Begin with this limit, if it is higher, as an earlier run has learned."""
+        if not self._is_pinned:
+            self._limit = min(self._ceiling, max(self._limit, float(limit)))
+
     def restart(self) -> None:
         """Begin again at half the limit, or where the run began, doubling: the service was out."""
         self._limit = max(self._limit / 2, min(self._limit, self._start))
