@@ -44,7 +44,8 @@ def make_planner(
         answer_bytes=limits.answer_bytes,
         call_s=min(limits.read_s, limits.total_s),
         # Where batches grow by themselves, few calls are left that another plan would save.
-        worth_calls=2 if options.batch_size is not None else 30,
+        worth_calls=2 if options.batch_size is not None else 200,
+        settled_after=0 if options.batch_size is not None else 64,
     )
     shape = None if options.shape is None else Shape(options.shape)
     return Planner(region, bounds, shape=shape, complete=complete)

@@ -108,6 +108,7 @@ class Bounds:
         answer_bytes: most bytes of an answer, inflated.
         call_s: most seconds of a call.
         target_s, target_bytes: what an answer is meant to stay under.
+        settled_after: calls after which batches have found their size, and a plan may change.
         worth_calls: a change of plan under way must have so many calls a worker left to save on.
     """
 
@@ -120,6 +121,7 @@ class Bounds:
     target_s: float = 5.0
     target_bytes: float = 8e6
     worth_calls: int = 2
+    settled_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,8 @@ class Planner:
         frontier = self._frontier
         if self._pinned is not None or frontier is None or self._left <= 0:
             return
+        if self._notes < self._bounds.settled_after and not isinstance(self._region, PairSet):
+            return
         found = self.estimates()
         current = next(each for each in found if each.shape is self.shape)
         if current.calls < self._bounds.worth_calls * self._bounds.workers:
