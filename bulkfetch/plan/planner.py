@@ -83,6 +83,7 @@ class Planner:
         self._cuts: dict[Shape, list[Cut]]
         self._cut_with: int
         self._probed: set[Shape] = set()
+        self._always_sent: frozenset[Axis] = frozenset()
         self._notes = 0
         # Of late calls along the axis of the shape in use: what the pace has come to.
         self._widths: deque[tuple[Axis, int]] = deque(maxlen=_SETTLED_CALLS)
@@ -115,7 +116,11 @@ class Planner:
     def estimates(self) -> list[Estimate]:
         """Estimate each legal shape for what is left, the usual one first."""
         sizes = self._sizes_left()
-        return [self._estimate(shape, sizes, self.beliefs) for shape in legal_shapes(sizes)]
+        return [
+            self._estimate(shape, sizes, self.beliefs)
+            for shape in legal_shapes(sizes)
+            if self._always_sent.isdisjoint(shape.unsent)
+        ]
 
     def choose_again(self) -> None:
         """Choose by what has been learned since."""
@@ -129,6 +134,13 @@ class Planner:
             frontier: without rectangles.
         """
         self._frontier = frontier
+        # A call that left such a side out would answer what an earlier run has kept.
+        if not isinstance(self._region, PairSet):
+            self._always_sent = frozenset(
+                axis
+                for axis in Axis
+                if any(each.width(axis) < self._region.width(axis) for each in rectangles)
+            )
         self._set_rest(rectangles)
         self._total = self._left = self._rest_pairs
         if not rectangles:

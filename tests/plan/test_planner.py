@@ -344,3 +344,22 @@ def test_the_same_calls_give_the_same_plan() -> None:
         outcome = run(region, account, planner, most_ids=50)
         plans.append((outcome.finished, planner.choice, planner.estimates()))
     assert plans[0] == plans[1]
+
+
+@pytest.mark.parametrize("kept_learners", [1, 300, 1_999])
+@pytest.mark.parametrize("kept_courses", [None, 2])
+def test_what_an_earlier_run_kept_is_not_asked_for_again(
+    kept_learners: int, kept_courses: int | None
+) -> None:
+    learners, courses = many("l", 2_000), many("c", 3)
+    region = make_rectangle(learners, courses)
+    done = (make_rectangle(learners[:kept_learners], courses[:kept_courses]),)
+    account = Account(lambda learner: courses[: int(learner[1:]) % 4], learners)
+    planner = Planner(region)
+    frontier = Frontier(batch_size=100)
+    planner.begin(rest_of(region, done), frontier)
+    while (batch := frontier.take()) is not None:
+        asked, seconds = account.answer(batch)
+        kept = [row for row in asked if row[0] in done[0].learners and row[1] in done[0].courses]
+        assert kept == []
+        planner.note(batch, received=len(asked), kept=len(asked), body_bytes=0, seconds=seconds)
