@@ -95,7 +95,8 @@ async def test_a_filter_that_is_ignored_hands_on_no_row(serve: Serve, say: Any, 
     assert outcome.rows == []
     assert outcome.report.rows == 0
     assert outcome.named == set(LEARNERS)
-    assert max(server.calls_by_batch().values()) <= 3
+    # Three attempts; what breaks on a used connection is sent once more, on a fresh one.
+    assert max(server.calls_by_batch().values()) <= 3 * 2
 
 
 async def test_a_course_filter_that_is_ignored_hands_on_no_row(

@@ -152,7 +152,9 @@ async def test_a_broken_answer_that_stays_is_loud(
     outcome = await fetch(server.url, LEARNERS)
     assert outcome.rows == []
     assert outcome.named == set(LEARNERS)
-    assert max(server.calls_by_batch().values()) <= 3
+    assert (
+        max(server.calls_by_batch().values()) <= 3 * 2
+    )  # a used connection may break under each of three attempts
 
 
 async def test_a_server_that_never_reads_is_given_up_within_the_time_limit(
