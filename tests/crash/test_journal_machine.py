@@ -5,6 +5,7 @@ synced is lost), in the middle of a checkpoint. Bits flip, files are cut, other 
 open it. What was committed is there, or the journal is refused by name (C1, C3, C4).
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -267,14 +268,11 @@ class JournalMachine(RuleBasedStateMachine):
     def open_copy(self, path: Path, possible: list[list[Commit]]) -> str | None:
         """Return what an opener is told that is refused; otherwise check what it finds."""
         try:
-            journal = Journal.open(path, IDENTITY, now=3.0)
+            with contextlib.closing(Journal.open(path, IDENTITY, now=3.0)) as journal:
+                found = len(journal.finished())
+                self.check(journal, next((some for some in possible if len(some) == found), []))
         except LocalError as refusal:
             return str(refusal)
-        try:
-            found = len(journal.finished())
-            self.check(journal, next((some for some in possible if len(some) == found), []))
-        finally:
-            journal.close()
         return None
 
 
