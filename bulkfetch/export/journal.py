@@ -19,6 +19,8 @@ import contextlib
 import json
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import astuple, fields
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ import pyarrow as pa
 
 from bulkfetch.engine.listing import ListedPage
 from bulkfetch.errors import Anomaly, FailedIds, UsageError
+from bulkfetch.export.cover import is_covered
 from bulkfetch.export.database import is_blank, mapped
 from bulkfetch.export.journal_codec import (
     checksum_batch,
@@ -195,6 +198,34 @@ class Journal:
         pairs = self._file.select("SELECT learners, courses FROM batch")
         sides = self._file.sides([side for pair in pairs for side in pair])
         return [Rectangle(sides[learners], sides[courses]) for learners, courses in pairs]
+
+    def covers_region(self) -> bool:
+        """Whether batches that take one side whole cover the region; in little memory.
+
+        False says nothing: what is missing is told by `rest_of` from `finished`, which holds every
+        id several times.
+
+        Raises:
+            DamagedJournalError: a side does not match its digest.
+        """
+        try:
+            whole = json.loads(self._file.meta("region") or "null")
+            axes = json.loads(self._file.meta("discovered") or "null")
+        except ValueError:
+            raise self._file.damaged() from None
+        if axes or len(whole) != len(Axis):  # the account's own ids, or pairs
+            return False
+        batches = set(self._file.select("SELECT learners, courses FROM batch"))
+        read = self._file.iterate_side
+        for along, across in ((0, 1), (1, 0)):
+            numbers = {batch[along] for batch in batches if batch[across] in {None, whole[across]}}
+            if numbers & {None, whole[along]}:
+                return True
+            if numbers and whole[along] is not None:
+                lists = [(next(read(each)), partial(read, each)) for each in numbers]
+                if is_covered(read(whole[along]), sorted(lists, key=itemgetter(0))):
+                    return True
+        return False
 
     def returned_ids(self) -> dict[Axis, set[str]]:
         """Return the ids that occur in rows, of each side that is asked for by ids."""

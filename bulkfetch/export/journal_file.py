@@ -7,11 +7,13 @@ share them.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from bulkfetch.export.lock import JournalLock
 from bulkfetch.plan.rectangle import Side
 
 _VERSION = 2
+_SIDE_CHUNK = 1_000
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE side (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, ids BLOB NOT NULL);
@@ -175,14 +178,27 @@ class JournalFile:
         """
         found: dict[int | None, Side] = {None: None}
         for number in set(numbers) - {None}:
-            rows = self.select("SELECT digest, ids FROM side WHERE id = ?", number)
-            text = b""
-            with contextlib.suppress(IndexError, TypeError, zlib.error):  # no row, bytes or zlib
-                text = zlib.decompress(rows[0][1])
-            if not text or hashlib.sha256(text).digest() != rows[0][0]:
-                raise self.damaged("An id list")
-            found[number] = tuple(json.loads(text))
+            found[number] = tuple(json.loads(self._side_text(number)))
         return found
+
+    def iterate_side(self, number: int | None) -> Iterator[str]:
+        """Yield an id list, of which only the text is held, not the ids.
+
+        Raises:
+            DamagedJournalError: the list does not match its digest.
+        """
+        strings = re.finditer(rb'"(?:[^"\\]|\\.)*"', self._side_text(number))
+        while some := [match[0] for match in itertools.islice(strings, _SIDE_CHUNK)]:
+            yield from json.loads(b"[%b]" % b",".join(some))
+
+    def _side_text(self, number: int | None) -> bytes:
+        rows = self.select("SELECT digest, ids FROM side WHERE id = ?", number)
+        text = b""
+        with contextlib.suppress(IndexError, TypeError, zlib.error):  # no row, bytes or zlib
+            text = zlib.decompress(rows[0][1])
+        if not text or hashlib.sha256(text).digest() != rows[0][0]:
+            raise self.damaged("An id list")
+        return text
 
     def damaged(self, what: str = "The journal") -> DamagedJournalError:
         """Return the error that says so."""

@@ -45,6 +45,8 @@ def republish(
 
 
 def _require_complete(journal: Journal) -> None:
+    if journal.covers_region():
+        return
     identity = journal.identity
     if not identity.is_settled:
         raise ListingError(

@@ -353,13 +353,14 @@ def test_what_an_earlier_run_kept_is_not_asked_for_again(
 ) -> None:
     learners, courses = many("l", 2_000), many("c", 3)
     region = make_rectangle(learners, courses)
-    done = (make_rectangle(learners[:kept_learners], courses[:kept_courses]),)
+    learners_done, courses_done = learners[:kept_learners], courses[:kept_courses]
+    done = (make_rectangle(learners_done, courses_done),)
     account = Account(lambda learner: courses[: int(learner[1:]) % 4], learners)
     planner = Planner(region)
     frontier = Frontier(batch_size=100)
     planner.begin(rest_of(region, done), frontier)
     while (batch := frontier.take()) is not None:
         asked, seconds = account.answer(batch)
-        kept = [row for row in asked if row[0] in done[0].learners and row[1] in done[0].courses]
+        kept = [row for row in asked if row[0] in learners_done and row[1] in courses_done]
         assert kept == []
         planner.note(batch, received=len(asked), kept=len(asked), body_bytes=0, seconds=seconds)
