@@ -70,6 +70,7 @@ async def ask_surely(
     *,
     is_doubtful: Callable[[ResultT | CallError], bool],
     expected_s: float = 0.0,
+    fresh: bool = False,
 ) -> ResultT:
     """Ask until the token serves, and again if the answer is doubtful.
 
@@ -79,13 +80,14 @@ async def ask_surely(
         counters: where confirmations are counted.
         is_doubtful: says whether a result on a reused connection is to be confirmed.
         expected_s: how long the call takes, as far as is known; its token must live for so long.
+        fresh: on a connection that has served nothing else, so that no result is doubtful.
 
     Raises:
         CallError: the call failed; its class says what to do.
     """
     while True:
         async with desk.lease(expected_s) as lease:
-            reply = await ask(lease, fresh=False)
+            reply = await ask(lease, fresh=fresh)
             result = reply.result
             if reply.is_reused and is_doubtful(result):
                 counters.confirmations += 1

@@ -100,8 +100,12 @@ class Caller(Generic[RowsT]):
         self._desk = desk
         self._counters = counters
 
-    async def fetch(self, rectangle: Rectangle, expected_s: float = 0.0) -> Fetched[RowsT]:
+    async def fetch(
+        self, rectangle: Rectangle, expected_s: float = 0.0, *, fresh: bool = False
+    ) -> Fetched[RowsT]:
         """Fetch all enrollments in a rectangle, which takes `expected_s` as far as is known.
+
+        `fresh` asks on a connection that has served nothing else.
 
         Raises:
             CallError: the call failed; its class says what to do.
@@ -116,7 +120,12 @@ class Caller(Generic[RowsT]):
 
         ask = functools.partial(self._exchange.ask, rectangle)
         return await ask_surely(
-            ask, self._desk, self._counters, is_doubtful=is_doubtful, expected_s=expected_s
+            ask,
+            self._desk,
+            self._counters,
+            is_doubtful=is_doubtful,
+            expected_s=expected_s,
+            fresh=fresh,
         )
 
 

@@ -5,6 +5,7 @@ the service is there at all; so all of them are counted, spaced, and learned fro
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -34,10 +35,11 @@ NO_BATCH = -1
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to ask for, and the axis that its size counts along."""
+    """What to ask for, the axis that its size counts along, and whether on a fresh connection."""
 
     rectangle: Rectangle
     axis: Axis
+    fresh: bool = False
 
     @classmethod
     def of(cls, rectangle: Rectangle) -> "Question":
@@ -108,7 +110,7 @@ class Calls(Generic[RowsT]):
             ticket = pace.begin(asked.axis, size, clock())
             is_over = False
             try:
-                fetched = await self._fetch(asked.rectangle, ticket)
+                fetched = await self._fetch(asked, ticket)
                 is_over = True
             except CallError as error:
                 is_over = True
@@ -121,20 +123,23 @@ class Calls(Generic[RowsT]):
             self._note_success(fetched, batch, ticket)
         return fetched
 
-    async def _fetch(self, rectangle: Rectangle, ticket: Ticket) -> Fetched[RowsT]:
+    async def _fetch(self, asked: Question, ticket: Ticket) -> Fetched[RowsT]:
         """Call; a size that never succeeded is given up when it takes far longer than it should.
 
         Raises:
             CallError: it failed.
         """
         expected_s = self._pace.expected_s(ticket.axis, ticket.size.ids)
+        fetch = functools.partial(
+            self._caller.fetch, asked.rectangle, expected_s, fresh=asked.fresh
+        )
         if not ticket.size.is_trial:
-            return await self._caller.fetch(rectangle, expected_s)
+            return await fetch()
         try:
             async with asyncio.timeout(None) as patience:
                 self._trials[patience] = ticket
                 self._watch_trials()
-                return await self._caller.fetch(rectangle, expected_s)
+                return await fetch()
         except TimeoutError:
             raise TimedOutError(
                 "A larger batch than any before took several times longer than it should, "

@@ -100,6 +100,12 @@ class Caps:
         self._empty_tests = 0
         self._with_rows: dict[Axis, tuple[AbstractSet[str], Side]] = {}  # and on the other side
         self._may_grow = True
+        self._rejected: dict[Axis, set[str]] = {axis: set() for axis in Axis}
+
+    def avoid(self, rectangle: Rectangle) -> None:
+        """Ask for no id of a call that was rejected, before it is known to be sound."""
+        for axis, ids in self._rejected.items():
+            ids.update(rectangle.named(axis) or ())
 
     def judge(self, count: int) -> Suspicion:
         """Say whether an answer of so many rows is suspect."""
@@ -115,6 +121,9 @@ class Caps:
     def note(self, rectangle: Rectangle, count: int, with_rows: WithRows) -> None:
         """Note an answer, and which ids have rows in it, once it has been judged."""
         self._largest = max(self._largest, count)
+        for axis, rejected in self._rejected.items():
+            if rejected:
+                rejected.difference_update(rectangle.named(axis) or ())
         for axis, ids in with_rows.items():
             if ids:
                 self._with_rows[axis] = ids, rectangle.side(axis.other)
@@ -203,7 +212,9 @@ class Caps:
         found = []
         for axis, ids in with_rows.items():
             side = rectangle.named(axis)
-            if side is None or axis in self._id_caps or self._read[axis] >= len(side):
+            if side is None or len(side) == 1:  # there is no other order
+                continue
+            if axis in self._id_caps or self._read[axis] >= len(side):
                 continue
             self._read[axis] = max(self._read[axis], _read(side, ids))
             if self._read[axis] < len(side) and (ids or self._empty_tests < _TESTS_OF_EMPTY):
@@ -274,7 +285,8 @@ class Caps:
                 if known:
                     return axis, known, True
             all_ids = (unit for region in self._regions for unit in region.side(axis) or ())
-            rest = [unit for unit in islice(all_ids, 2 * len(own) + 1) if unit not in own]
+            avoided = own | self._rejected[axis]
+            rest = [u for u in islice(all_ids, 2 * len(avoided) + 1) if u not in avoided]
             if rest:
                 return axis, rest, False
         return None

@@ -5,16 +5,17 @@ the ids at fault, which are quarantined; so is a transient fault of the answer t
 other batches succeed, because it is this batch's own. Anything else has failed, by name.
 
 While there is other work, bisection has no more than half of the places, so that healthy ids are
-not held up by bad ones.
+not held up by bad ones. Its calls go over connections of their own: what names an id, or says that
+one has no enrollment, is then beyond doubt, and need not be confirmed by another call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bulkfetch.engine.batch import OpenBatch, name_failed
-from bulkfetch.engine.caps import CappedError
+from bulkfetch.engine.caps import CappedError, Caps
 from bulkfetch.engine.outcome import Counters
-from bulkfetch.engine.suspects import Halves, Suspects
+from bulkfetch.engine.suspects import Ask, Culprit, Step, Suspects
 from bulkfetch.errors import (
     CallError,
     ContentError,
@@ -58,6 +59,7 @@ class Reactions:
         frontier: where parts go back to.
         planner: knows whether something can be asked for in another way.
         pace: knows the sizes that succeed.
+        caps: asks for nothing besides that was rejected.
         limits: when to end early.
         counters: where the numbers go, and the ids that are given up.
         stop: ends the run, for a reason.
@@ -69,6 +71,7 @@ class Reactions:
         planner: Planner | FixedPlan,
         pace: Pace,
         *,
+        caps: Caps,
         limits: RunLimits,
         counters: Counters,
         stop: Callable[[str], None],
@@ -76,6 +79,7 @@ class Reactions:
         self._frontier = frontier
         self._planner = planner
         self._pace = pace
+        self._caps = caps
         self._limits = limits
         self._counters = counters
         self._stop = stop
@@ -83,25 +87,41 @@ class Reactions:
         self._suspected: set[Rectangle] = set()
         self._suspected_open = 0
 
-    def note_taken(self, rectangle: Rectangle) -> None:
-        """Note a batch that was taken from the frontier."""
-        self._suspected_open += rectangle in self._suspected
-
     def note_closed(self, rectangle: Rectangle) -> None:
         """Note a batch that was fetched or is reacted to."""
         self._suspected_open -= rectangle in self._suspected
 
-    def note_success(self, rectangle: Rectangle) -> None:
-        """Note a call that succeeded: the ids that it named are clear."""
-        self._suspects.clear(rectangle)
+    def note_success(self, rectangle: Rectangle) -> bool:
+        """Note a call that succeeded; whether there is more to ask for than before."""
+        return self._follow(self._suspects.clear(rectangle))
 
     def is_suspected(self, rectangle: Rectangle) -> bool:
         """Whether the rectangle is a part of one whose content was rejected."""
         return rectangle in self._suspected
 
-    def has_enough_suspects(self) -> bool:
-        """Whether bisection has its share of the places."""
-        return _SHARE_OF_SUSPECTS * self._suspected_open >= self._pace.limit
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything that may be asked for now."""
+        return self._frontier.has_pieces or self._may_take_whole()
+
+    def take(self) -> Rectangle | None:
+        """Take the next batch from the frontier; None if there is none for now."""
+        has_enough_suspects = _SHARE_OF_SUSPECTS * self._suspected_open >= self._pace.limit
+        is_whole_free = self._may_take_whole()
+        if not is_whole_free and not self._frontier.has_pieces:
+            return None
+        rectangle = self._frontier.take(whole_first=has_enough_suspects and is_whole_free)
+        if rectangle is not None:
+            self._suspected_open += rectangle in self._suspected
+        return rectangle
+
+    def withheld(self) -> list[Rectangle]:
+        """Return what is not asked for before something else is answered."""
+        return self._suspects.withheld()
+
+    def _may_take_whole(self) -> bool:
+        whole = self._frontier.next_whole
+        return whole is not None and not self._suspects.holds_back(whole)
 
     def react(
         self, batch: OpenBatch, rectangle: Rectangle, error: CallError, *, others_succeed: bool
@@ -121,15 +141,17 @@ class Reactions:
         ):
             self._counters.splits += 1
         elif isinstance(error, ContentError) or (
-            isinstance(error, _OF_THE_ANSWER) and (others_succeed or rectangle in self._suspected)
+            is_of_the_answer(error) and (others_succeed or rectangle in self._suspected)
         ):
             self._bisect(batch, rectangle, error)
+            return
         else:
             self.fail(rectangle, str(error), batch)
             if not others_succeed and isinstance(error, TransientError | TokenRejectedError):
                 self._stop(
                     f"not fetched, because the service does not answer. The last error: {error}"
                 )
+        self._follow(self._suspects.let_go(rectangle))
 
     def fail(self, rectangle: Rectangle, cause: str, batch: OpenBatch | None) -> None:
         """Name what could not be fetched."""
@@ -163,17 +185,28 @@ class Reactions:
         return True
 
     def _bisect(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> None:
-        verdict = self._suspects.accuse(rectangle)
-        if isinstance(verdict, Halves):
-            self._counters.splits += 1
-            self._suspected.update(verdict.pieces)
-            self._frontier.give_back(*verdict.pieces, go_first=verdict.go_first)
-            return
-        culprit = verdict.rectangle.leaving_out()
-        if verdict.axis is not None:
+        self._caps.avoid(rectangle)
+        steps = self._suspects.reject(rectangle)
+        self._counters.splits += any(isinstance(step, Ask) and step.is_suspect for step in steps)
+        # A culprit is named first: what is asked for after it does not name it again.
+        for step in steps:
+            if isinstance(step, Culprit):
+                self._quarantine(batch, step, error)
+        self._follow(steps)
+
+    def _follow(self, steps: Sequence[Step]) -> bool:
+        """Ask for what bisection asks for, before all else; whether there is anything."""
+        asks = [step for step in steps if isinstance(step, Ask)]
+        self._suspected.update(step.rectangle for step in asks if step.is_suspect)
+        self._frontier.give_back(*(step.rectangle for step in asks))
+        return bool(asks)
+
+    def _quarantine(self, batch: OpenBatch, found: Culprit, error: CallError) -> None:
+        culprit = found.rectangle.leaving_out()
+        if found.axis is not None:
             # The id is at fault wherever it stands: no later batch asks for it.
-            self._frontier.exclude(verdict.axis, culprit.side(verdict.axis) or ())
-            culprit = culprit.replace(verdict.axis.other, None)
+            self._frontier.exclude(found.axis, culprit.side(found.axis) or ())
+            culprit = culprit.replace(found.axis.other, None)
         # Batches that were open at the time may accuse the same id again.
         quarantined = self._counters.quarantined
         quarantined.setdefault(culprit, name_failed(culprit, str(error), batch))
@@ -185,6 +218,11 @@ class Reactions:
             )
         elif not self._counters.batches and len(quarantined) >= _HOPELESS_QUARANTINES:
             self._stop(f"not fetched, because every call was rejected. The last error: {error}")
+
+
+def is_of_the_answer(error: CallError) -> bool:
+    """Whether a fault that is retried may be what the service always answers to these ids."""
+    return isinstance(error, _OF_THE_ANSWER)
 
 
 def is_request_too_large(error: CallError) -> bool:

@@ -11,6 +11,7 @@ doing do not count against the batch. What becomes of a batch in the end is deci
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import anyio
@@ -23,7 +24,7 @@ from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.guard import Guard
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.pool import Pool, StoppedError
-from bulkfetch.engine.reactions import Reactions, RunLimits
+from bulkfetch.engine.reactions import Reactions, RunLimits, is_of_the_answer
 from bulkfetch.errors import (
     CallError,
     FatalError,
@@ -44,6 +45,7 @@ RowsT = TypeVar("RowsT")
 _OPEN_PER_PLACE = 2
 _TIMEOUTS_BEFORE_SPLIT = 2
 _ATTEMPTS_OF_A_SUSPECT = 3
+_FORGOTTEN = "not fetched, though nothing stopped the run: this is a bug in bulkfetch."
 
 
 class Run(Generic[RowsT]):
@@ -112,6 +114,7 @@ class Run(Generic[RowsT]):
             self._frontier,
             self._planner,
             self._pace,
+            caps=self._caps,
             limits=self._limits,
             counters=self._counters,
             stop=self._pool.stop,
@@ -122,12 +125,12 @@ class Run(Generic[RowsT]):
                 self._staff()
         except BaseExceptionGroup as failures:
             raise first_cause(failures) from None
-        if self._stopped_because is not None:
-            for batch in self._open:
-                if batch.rectangle is not None:
-                    self._reactions.fail(batch.rectangle, self._stopped_because, batch)
-            for rectangle in self._frontier.remaining():
-                self._reactions.fail(rectangle, self._stopped_because, None)
+        cause = self._stopped_because or _FORGOTTEN
+        for batch in self._open:
+            if batch.rectangle is not None:
+                self._reactions.fail(batch.rectangle, cause, batch)
+        for rectangle in (*self._frontier.remaining(), *self._reactions.withheld()):
+            self._reactions.fail(rectangle, cause, None)
         return self._counters.unfetched()
 
     def _staff(self) -> None:
@@ -138,7 +141,7 @@ class Run(Generic[RowsT]):
             not self._pool.is_stopped
             and self._working < limit
             and len(self._open) + self._working < _OPEN_PER_PLACE * limit + 1
-            and not self._frontier.is_empty
+            and self._reactions.has_work
         ):
             self._working += 1
             self._group.start_soon(self._work)
@@ -213,7 +216,8 @@ class Run(Generic[RowsT]):
                 if fetched is not None:
                     assert batch.rectangle is not None
                     self._pace.quota.on_success(batch.cost)
-                    self._reactions.note_success(batch.rectangle)
+                    if self._reactions.note_success(batch.rectangle):
+                        self._staff()
                     await self._finish(batch, await self._guard.check(fetched))
 
     def _ask(self, batch: OpenBatch) -> Question | None:
@@ -228,7 +232,8 @@ class Run(Generic[RowsT]):
         self._caps.check_width(batch.rectangle)
         batch.attempts += 1
         batch.tried_at = self._runtime.wall_clock()
-        return Question(batch.rectangle, batch.axis)
+        fresh = self._reactions.is_suspected(batch.rectangle)
+        return Question(batch.rectangle, batch.axis, fresh=fresh)
 
     def _cut(self, batch: OpenBatch) -> bool:
         """Take what the batch asks for from the frontier; False if there is nothing left."""
@@ -236,13 +241,12 @@ class Run(Generic[RowsT]):
         size = pace.size(frontier.axis, max(1, frontier.ids_left), self._runtime.clock())
         frontier.batch_size = size.ids
         axis = frontier.axis
-        batch.rectangle = frontier.take(whole_first=self._reactions.has_enough_suspects())
+        batch.rectangle = self._reactions.take()
         if batch.rectangle is None:
             return False
         is_along = batch.rectangle.named(axis) is not None
         batch.axis = axis if is_along else default_cut(batch.rectangle).axis
         self._open.add(batch)
-        self._reactions.note_taken(batch.rectangle)
         return True
 
     async def _finish(self, batch: OpenBatch, fetched: Fetched[RowsT]) -> None:
@@ -270,7 +274,8 @@ class Run(Generic[RowsT]):
         Raises:
             CallError: it failed.
         """
-        fetched = await self._calls.make(lambda: Question.of(rectangle))
+        asked = replace(Question.of(rectangle), fresh=True)  # so that it need not be confirmed
+        fetched = await self._calls.make(lambda: asked)
         assert fetched is not None
         return fetched
 
@@ -286,10 +291,7 @@ class Run(Generic[RowsT]):
             return False
         if pace.health.outage is None:
             batch.counted += self._calls.is_own_fault(batch.number, error)
-            most = self._policy.attempts
-            if batch.rectangle is not None and self._reactions.is_suspected(batch.rectangle):
-                most = min(most, _ATTEMPTS_OF_A_SUSPECT)
-            if batch.counted >= most:
+            if batch.counted >= self._most_attempts(batch, error):
                 return False
             batch.cost = pace.quota.charge(after_timeout=isinstance(error, TimedOutError))
             if batch.cost is None:
@@ -297,6 +299,16 @@ class Run(Generic[RowsT]):
         self._counters.retries += 1
         pace.timeline.on_retry(now)
         return True
+
+    def _most_attempts(self, batch: OpenBatch, error: TransientError) -> int:
+        """Return how often a batch may fail by its own fault before something else is done."""
+        rectangle, most = batch.rectangle, self._policy.attempts
+        if rectangle is None or not self._reactions.is_suspected(rectangle):
+            return most
+        # Asking for the parts of what is suspected tells more than asking for it again.
+        if is_of_the_answer(error) and rectangle.pairs > 1:
+            return 1
+        return min(most, _ATTEMPTS_OF_A_SUSPECT)
 
     def _is_splittable_timeout(self, batch: OpenBatch, error: CallError) -> bool:
         return (

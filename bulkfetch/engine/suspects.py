@@ -1,36 +1,48 @@
-"""Bisection: which half to ask for next, and which id is at fault when none is left.
+"""Bisection: what to ask for next, and which id is at fault when none is left.
 
-The service rejects a whole call for one id, and does not say which. With two lists in play the
-fault may lie in either. A success clears every id that it named, and then only the side that is
-not clear is halved. While neither is clear, a side is halved until both halves are rejected, which
-most likely is the other side's doing; and both halves are asked for before what they are halved
-into, because the healthy half of the learners clears the courses.
+The service rejects a whole call for one id, and does not say which. A rejected rectangle is parted
+in two, and the *first* part is asked for. If it is answered, the rest is known to be at fault
+without being asked, and is parted in turn; if it is rejected, too, it is parted, and the rest is
+asked for besides. So a level costs one call or two. Parts are as even as they can be where the
+dearer way is not the longer one too, which is what Fibonacci's numbers are for: one id at fault
+among n costs at most as many calls as the place of the first Fibonacci number (1, 2, 3, 5, …) that
+is not below n, about 1.44·log2 n; several cost no more each. The last of them is for the id alone:
+nothing is named by inference.
+
+With two lists in play the fault may lie in either. A success clears every id that it named, and
+then only the side that is not clear is parted. While neither is clear, whether the rest is rejected
+along with the first part tells which side it is: so nothing else is asked meanwhile. If both are
+rejected it is most likely the other side, which is parted then, of the first part alone; the second
+is *parked* until something is found. So is a batch that shares its suspect side with one that is
+being searched, and its rejection says as much as that of a second part.
 
 An answer can also be spoilt by a single pair, whose learner and course are both sound. So an id
-that stands alone is named only if two disjoint parts of the other side are rejected with it; if
-one of them succeeds the search goes on to the pair. (Two spoilt pairs of one id, one in each part,
-pass for the id: it is then named with more than it is to blame for, never with less.) Where there
-is no second part to ask for, the pair is named.
+that stands alone is named only if two disjoint parts of the other side are rejected with it (four
+where that side is not clear); if one is answered, the search goes on to the pair. Several spoilt
+pairs of one id may pass for the id: it is then named with more than it is to blame for, never with
+less. Where there is no second part to ask for, the pair is named.
 
-One call at a time, a learner at fault among n costs at most 2·⌈log2 n⌉ + 3 calls beyond the first,
-whatever the number of courses; a course among m, which spoils every batch, 4·⌈log2 m⌉ + 10.
+So, beyond the batch's own call, an id at fault among n in a call that names one side costs at most
+2·log2 n calls. Where calls name n learners and m courses, at least two of each, a learner costs at
+most 2·log2 n + 2, a course 2·log2 m + 5, a pair 2·log2 n + 2·log2 m. The tests count.
 
-A side that a call does not name is not at fault.
-
-Pure: told what succeeded, asked what to do.
+A side that a call does not name is not at fault. Pure: told what happened, says what to do.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 
-from bulkfetch.plan.rectangle import Axis, Rectangle, Side, split
+from bulkfetch.plan.rectangle import Axis, Rectangle, Side
+
+_VAIN_CUTS = 3  # of a single id's other side, until the id is named: four parts are rejected
 
 
 @dataclass(frozen=True, slots=True)
-class Halves:
-    """Ask for these two instead: before all other pieces, or after those that may clear an id."""
+class Ask:
+    """Ask for this next. `is_suspect` is whether something in it is most likely at fault."""
 
-    pieces: tuple[Rectangle, Rectangle]
-    go_first: bool
+    rectangle: Rectangle
+    is_suspect: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,85 +56,297 @@ class Culprit:
     axis: Axis | None
 
 
-_BOTH = 2
+Step = Ask | Culprit
 
 
-@dataclass(slots=True)
+class _Question(Enum):
+    """What asking for the two parts of a rectangle shall tell."""
+
+    WHERE = "which part holds what is at fault"
+    WHICH_SIDE = "whether it is on this side at all"
+    ID_OR_PAIR = "whether it is one id of the other side, or a pair of it"
+
+
+@dataclass(slots=True, eq=False)
 class _Cut:
-    """Where a rectangle was halved, from which cut it came, and how many halves were rejected."""
+    """A rejected rectangle in two parts.
+
+    Attributes:
+        axis: along which it was cut.
+        first: the part that is asked for.
+        rest: the other.
+        question: see there.
+        vain: how many cuts of a single id's other side before this had both parts rejected.
+        is_first_rejected: whether the first waits for what becomes of the rest.
+    """
 
     axis: Axis
-    parent: "_Cut | None"
-    rejected: int = 0
+    first: Rectangle
+    rest: Rectangle
+    question: _Question
+    vain: int
+    is_first_rejected: bool = False
 
-    def has_proved_vain(self) -> bool:
-        """Whether both halves were rejected, here or in the cut before along the same axis."""
-        before = self.parent
-        return self.rejected == _BOTH or (
-            before is not None and before.axis is self.axis and before.rejected == _BOTH
-        )
+    @property
+    def withheld(self) -> Rectangle:
+        """The part that is not being asked for."""
+        return self.first if self.is_first_rejected else self.rest
+
+
+@dataclass(slots=True, eq=False)
+class _Search:
+    """The search through one rejected batch.
+
+    Attributes:
+        root: the batch.
+        asked: what is being asked for, and the cut that its answer decides, if it does.
+        parked: rejected for what the search is expected to find.
+        shared: the side that is most likely at fault, because others were rejected with it.
+    """
+
+    root: Rectangle
+    asked: dict[Rectangle, _Cut | None] = field(default_factory=dict)
+    parked: list[Rectangle] = field(default_factory=list)
+    shared: Axis | None = None
+    _ids: dict[Axis, frozenset[str]] = field(default_factory=dict)
+
+    def names(self, axis: Axis, unit: str) -> bool:
+        """Whether the batch names an id."""
+        if axis not in self._ids:
+            self._ids[axis] = frozenset(self.root.named(axis) or ())
+        return unit in self._ids[axis]
 
 
 class Suspects:
-    """What is known of the ids: those in a call that succeeded are clear."""
+    """What is known of the ids, those in a call that succeeded being clear; and the searches."""
 
     def __init__(self) -> None:
         self._clear: dict[Axis, set[str]] = {Axis.LEARNERS: set(), Axis.COURSES: set()}
         self._clear_sides: dict[int, Side] = {}
-        self._cuts: dict[Rectangle, _Cut] = {}
-        self._rejected_with: dict[tuple[Axis, str], frozenset[str]] = {}  # ids that stood alone
+        self._searches: dict[_Search, None] = {}  # in the order of their beginning
+        self._search_of: dict[Rectangle, _Search] = {}
 
-    def clear(self, rectangle: Rectangle) -> None:
+    def reject(self, rectangle: Rectangle) -> list[Step]:
+        """Note that the content of a call for this rectangle was rejected."""
+        search = self._search_of.pop(rectangle, None)
+        if search is None:
+            if self._is_parked(rectangle):
+                return []
+            search = _Search(rectangle)
+            self._searches[search] = None
+            steps = self._part(rectangle, search)
+        else:
+            steps = self._judge(rectangle, search.asked.pop(rectangle), search)
+        return steps + self._tidy()
+
+    def clear(self, rectangle: Rectangle) -> list[Step]:
         """Note that a call for this rectangle succeeded."""
-        self._cuts.pop(rectangle, None)
         for axis in Axis:
             side = rectangle.named(axis)
             if side is not None and id(side) not in self._clear_sides:
                 self._clear[axis].update(side)
                 if axis is Axis.COURSES:
                     self._clear_sides[id(side)] = side  # shared by many batches: noted once
+        if not self._searches:
+            return []
+        search = self._search_of.pop(rectangle, None)
+        steps: list[Step] = []
+        if search is not None and (cut := search.asked.pop(rectangle)) is not None:
+            steps = self._part(cut.withheld, search, was_asked=cut.is_first_rejected)
+        return steps + self._tidy()
 
-    def accuse(self, rectangle: Rectangle) -> Halves | Culprit:
-        """Say what to do about a rectangle whose content is rejected."""
-        cut = self._cuts.pop(rectangle, None)
-        if cut is not None:
-            cut.rejected += 1
-        suspected = [axis for axis in Axis if self._is_suspect(rectangle, axis)]
-        if len(suspected) == 1 and _count(rectangle, suspected[0]) == 1:
-            return self._accuse_one(rectangle, suspected[0], cut)
-        # Every id may be clear by itself: then it is the pair, or something that has changed.
-        divisible = [axis for axis in suspected or Axis if _count(rectangle, axis) > 1]
-        if not divisible:
-            return Culprit(rectangle, None)
-        axis = divisible[0]
-        if cut is not None and len(divisible) > 1:
-            axis = cut.axis.other if cut.has_proved_vain() else cut.axis
-        return self._halve(rectangle, axis, cut, go_first=len(suspected) == 1)
+    def let_go(self, rectangle: Rectangle) -> list[Step]:
+        """Note that this rectangle is neither answered nor rejected, and is no longer asked for."""
+        search = self._search_of.pop(rectangle, None)
+        if search is None:
+            return []
+        cut = search.asked.pop(rectangle)
+        steps: list[Step] = [] if cut is None else [Ask(cut.withheld)]
+        return steps + self._tidy()
 
-    def _accuse_one(self, rectangle: Rectangle, axis: Axis, cut: _Cut | None) -> Halves | Culprit:
-        """Say what to do where one id of a side stands alone and the other side is clear."""
-        other = axis.other
-        (unit,), part = rectangle.named(axis) or (), rectangle.named(other)
-        if part is None:
-            return Culprit(rectangle, axis)
-        before = self._rejected_with.get((axis, unit))
-        if before is not None and before.isdisjoint(part):
-            return Culprit(rectangle, axis)
-        self._rejected_with[axis, unit] = frozenset(part)
-        if len(part) == 1:
-            return Culprit(rectangle, None)
-        return self._halve(rectangle, other, cut, go_first=before is None)
+    def holds_back(self, rectangle: Rectangle) -> bool:
+        """Whether a batch that was not asked for would most likely be rejected.
 
-    def _halve(
-        self, rectangle: Rectangle, axis: Axis, cut: _Cut | None, *, go_first: bool
-    ) -> Halves:
-        pieces = split(rectangle, axis)
-        self._cuts.update(dict.fromkeys(pieces, _Cut(axis, cut)))
-        return Halves(pieces, go_first)
+        Others with the same ids of a side were, the search goes on, and no answer clears them.
+        """
+        return any(
+            search.shared is not None
+            and any(
+                search.names(search.shared, unit)
+                for unit in self._unclear(rectangle, search.shared)
+            )
+            for search in self._searches
+        )
 
-    def _is_suspect(self, rectangle: Rectangle, axis: Axis) -> bool:
+    def withheld(self) -> list[Rectangle]:
+        """Return what waits for the answer to something else."""
+        cuts = (cut for search in self._searches for cut in search.asked.values() if cut)
+        parked = (rectangle for search in self._searches for rectangle in search.parked)
+        return [*(cut.withheld for cut in cuts), *parked]
+
+    def _judge(self, rejected: Rectangle, cut: _Cut | None, search: _Search) -> list[Step]:
+        """Say what follows where a part that was asked for is rejected."""
+        if cut is None:
+            return self._part(rejected, search)
+        if not cut.is_first_rejected:
+            if cut.question is _Question.WHICH_SIDE and self._are_both_suspect(cut.first):
+                if search.shared is cut.axis.other and _count(cut.first, search.shared) > 1:
+                    search.parked.append(cut.rest)
+                    return self._part(cut.first, search, axis=search.shared, vain=cut.vain)
+            elif cut.question is not _Question.ID_OR_PAIR:
+                return [*self._part(cut.first, search), self._ask(cut.rest, None, search)]
+            cut.is_first_rejected = True
+            return [self._ask(cut.rest, cut, search)]
+        if cut.question is _Question.ID_OR_PAIR:
+            return self._name(rejected, cut.axis.other, search)
+        return self._judge_both(cut, search)
+
+    def _judge_both(self, cut: _Cut, search: _Search) -> list[Step]:
+        """Say what follows where both parts are rejected: most likely it is the other side."""
+        if not self._are_both_suspect(cut.first):
+            return [*self._part(cut.first, search), *self._part(cut.rest, search)]
+        other = search.shared = cut.axis.other
+        parked, kept = sorted((cut.first, cut.rest), key=lambda part: part.pairs)
+        search.parked.append(parked)
+        vain = cut.vain + 1 if _count(kept, other) == 1 else 0
+        return self._part(kept, search, axis=other, vain=vain)
+
+    def _part(
+        self,
+        rectangle: Rectangle,
+        search: _Search,
+        *,
+        was_asked: bool = True,
+        axis: Axis | None = None,
+        vain: int = 0,
+    ) -> list[Step]:
+        """Cut a rectangle that something is at fault in, or name it.
+
+        Args:
+            rectangle: what is at fault.
+            search: that it belongs to.
+            was_asked: whether its own call was rejected, so that it may be named.
+            axis: where to cut it if neither side is clear.
+            vain: see `_Cut`.
+        """
+        suspected = [side for side in Axis if self._unclear(rectangle, side)]
+        divisible = [side for side in Axis if _count(rectangle, side) > 1]
+        blamed = None  # the side whose id is at fault, if there is nothing to cut
+        question = _Question.WHERE
+        if len(suspected) == 1:
+            (axis,) = suspected
+            if axis not in divisible:
+                blamed = axis if _count(rectangle, axis.other) == 0 else None
+                axis, question = axis.other, _Question.ID_OR_PAIR
+        elif suspected:
+            axis, question = axis or search.shared, _Question.WHICH_SIDE
+            if len(divisible) == 1 and vain >= _VAIN_CUTS:
+                blamed, divisible = divisible[0].other, []
+        # Else every id is clear by itself: then it is the pair, or something that has changed.
+        if axis not in divisible:
+            axis = divisible[0] if divisible and question is not _Question.ID_OR_PAIR else None
+        if axis is not None:
+            first, rest = self._cut(rectangle, axis)
+            return [self._ask(first, _Cut(axis, first, rest, question, vain), search)]
+        if not was_asked:
+            return [self._ask(rectangle, None, search)]
+        return self._name(rectangle, blamed, search)
+
+    def _ask(self, rectangle: Rectangle, cut: _Cut | None, search: _Search) -> Ask:
+        search.asked[rectangle] = cut
+        self._search_of[rectangle] = search
+        return Ask(rectangle)
+
+    def _name(self, rectangle: Rectangle, axis: Axis | None, search: _Search) -> list[Step]:
+        """Name what is at fault; whatever else names it is to be asked for without it."""
+        steps: list[Step] = [Culprit(rectangle, axis)]
+        if axis is None:
+            return steps
+        (unit,) = rectangle.named(axis) or ()
+        for other in self._searches:
+            if other is search or other.names(axis, unit):
+                steps += self._leave_out(other, axis, unit)
+            with_unit = [each for each in other.parked if unit in (each.named(axis) or ())]
+            for each in with_unit:
+                other.parked.remove(each)
+                steps.append(Ask(each, is_suspect=False))
+        return steps
+
+    def _leave_out(self, search: _Search, axis: Axis, unit: str) -> list[Step]:
+        """Go on with a search without an id that was named: it explains what was rejected."""
+        steps: list[Step] = []
+        for asked, cut in list(search.asked.items()):
+            is_in_asked = unit in (asked.named(axis) or ())
+            if is_in_asked:  # it is asked for without the id, as if it were whole
+                del search.asked[asked], self._search_of[asked]
+            if cut is not None:
+                is_in_withheld = unit in (cut.withheld.named(axis) or ())
+                if is_in_withheld or is_in_asked:
+                    steps.append(Ask(cut.withheld, is_suspect=False))
+                if is_in_withheld and not is_in_asked:
+                    search.asked[asked] = None
+        return steps
+
+    def _tidy(self) -> list[Step]:
+        """Take up what is parked for no reason any more, and end the searches that are over."""
+        steps: list[Step] = []
+        for search in list(self._searches):
+            decided = [each for each in search.parked if not self._are_both_suspect(each)]
+            for each in decided:
+                search.parked.remove(each)
+                steps += self._part(each, search)
+            if search.shared is not None and not self._unclear(search.root, search.shared):
+                search.shared = None
+            if not search.asked:
+                steps += [Ask(each, is_suspect=False) for each in search.parked]
+                del self._searches[search]
+        return steps
+
+    def _is_parked(self, rectangle: Rectangle) -> bool:
+        """Park a rejected batch that a search is expected to explain, if there is one."""
+        if not self._are_both_suspect(rectangle):
+            return False
+        for search in self._searches:
+            for axis in Axis:
+                shares = rectangle.named(axis) == search.root.named(axis)
+                if shares and self._are_both_suspect(search.root):
+                    search.shared = axis
+                    search.parked.append(rectangle)
+                    return True
+        return False
+
+    def _cut(self, rectangle: Rectangle, axis: Axis) -> tuple[Rectangle, Rectangle]:
+        """Cut along an axis: the ids that are clear, if others are not, go with the first part."""
+        side = rectangle.named(axis) or ()
+        unclear = self._unclear(rectangle, axis) or side
+        first = _first_of(len(unclear)) if len(unclear) > 1 else 0
+        apart = set(unclear[first:])
+        return (
+            rectangle.replace(axis, tuple(unit for unit in side if unit not in apart)),
+            rectangle.replace(axis, unclear[first:]),
+        )
+
+    def _unclear(self, rectangle: Rectangle, axis: Axis) -> tuple[str, ...]:
         side = rectangle.named(axis)
-        return side is not None and not self._clear[axis].issuperset(side)
+        if side is None or id(side) in self._clear_sides:
+            return ()
+        clear = self._clear[axis]
+        return tuple(unit for unit in side if unit not in clear)
+
+    def _are_both_suspect(self, rectangle: Rectangle) -> bool:
+        return all(self._unclear(rectangle, axis) for axis in Axis)
+
+
+def _first_of(count: int) -> int:
+    """Return how many of so many ids, at least two, are asked for first.
+
+    The first part, which costs a call more, must be worth one less: it may have as many ids as the
+    Fibonacci number two places before the first that is not below `count`.
+    """
+    before, last, number = 1, 1, 2
+    while number < count:
+        before, last, number = last, number, last + number
+    return min(before, count // 2)
 
 
 def _count(rectangle: Rectangle, axis: Axis) -> int:

@@ -98,6 +98,16 @@ class Frontier:
         """Whether there is nothing to take, but for excluded ids."""
         return not self._pieces and not self._whole
 
+    @property
+    def has_pieces(self) -> bool:
+        """Whether there are pieces of split batches to take, but for excluded ids."""
+        return bool(self._pieces)
+
+    @property
+    def next_whole(self) -> Rectangle | None:
+        """The rectangle that the next whole batch is cut from; None if there is none."""
+        return self._whole[0].rectangle if self._whole else None
+
     def cap(self, axis: Axis) -> int:
         """Return how many ids of a side a batch names at most if it runs along the other axis."""
         return int(min(self._other_side_cap, self._caps[axis]))
@@ -179,7 +189,8 @@ class Frontier:
                 if below:
                     rest.append(Cut(begun.replace(other, below), axis))
                 begun = begun.replace(other, across[self._across : end])
-            begun = begun.replace(axis, along and along[self._position :])
+            if along is not None:
+                begun = begun.replace(axis, along[self._position :])
             rest.insert(0, Cut(begun, axis))
             self._position = self._across = 0
         rest += self._whole
