@@ -148,6 +148,8 @@ class Guard(Generic[RowsT]):
             full: list[Fetched[RowsT]] = []
             for piece in pieces:
                 answer = await self._ask_sample(piece)
+                if answer is None:
+                    continue
                 unknown |= await _hashes(answer, besides=known)
                 full += [answer] if answer.received >= whole.received else []
             if unknown:
@@ -165,15 +167,20 @@ class Guard(Generic[RowsT]):
         self._caps.pass_rows(whole.received)
         return whole
 
-    async def _ask_sample(self, rectangle: Rectangle) -> Fetched[RowsT]:
-        """Ask for a rectangle, or for as much of it as the service finds small enough."""
+    async def _ask_sample(self, rectangle: Rectangle) -> Fetched[RowsT] | None:
+        """Ask for a rectangle, or for as much of it as the service takes; None if it takes none.
+
+        It may name ids that the answer under suspicion was got without, and one of them be bad.
+        """
         while True:
             try:
                 return await self._ask(rectangle)
-            except TooLargeError as error:
+            except (TooLargeError, ContentError) as error:
                 try:
                     rectangle, _ = split(rectangle)
                 except CannotSplitError:
+                    if isinstance(error, ContentError):
+                        return None
                     raise error from None
 
     async def _ask(self, rectangle: Rectangle) -> Fetched[RowsT]:

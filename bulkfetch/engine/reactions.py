@@ -38,6 +38,8 @@ _REQUEST_TOO_LARGE = frozenset({413, 414})
 _OF_THE_ANSWER = (ServerFailedError, MalformedAnswerError, ForeignRowsError)
 _SHARE_OF_SUSPECTS = 2  # every second place at most
 
+Rejection = tuple[OpenBatch, CallError]
+
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
@@ -85,6 +87,7 @@ class Reactions:
         self._stop = stop
         self._suspects = Suspects()
         self._suspected: set[Rectangle] = set()
+        self._rejections: dict[Rectangle, Rejection] = {}  # of what may be named later
         self._suspected_open = 0
 
     def note_closed(self, rectangle: Rectangle) -> None:
@@ -186,22 +189,29 @@ class Reactions:
 
     def _bisect(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> None:
         self._caps.avoid(rectangle)
+        if rectangle.is_indivisible:
+            self._rejections[rectangle] = batch, error
         steps = self._suspects.reject(rectangle)
         self._counters.splits += any(isinstance(step, Ask) and step.is_suspect for step in steps)
-        # A culprit is named first: what is asked for after it does not name it again.
-        for step in steps:
-            if isinstance(step, Culprit):
-                self._quarantine(batch, step, error)
-        self._follow(steps)
+        self._follow(steps, (batch, error))
 
-    def _follow(self, steps: Sequence[Step]) -> bool:
-        """Ask for what bisection asks for, before all else; whether there is anything."""
+    def _follow(self, steps: Sequence[Step], latest: Rejection | None = None) -> bool:
+        """Do as bisection says, before all else; whether there is more to ask for.
+
+        `latest` is the rejection that it follows, if it does.
+        """
+        for step in steps:
+            # A culprit is named first: what is asked for after it does not name it again.
+            if isinstance(step, Culprit):
+                rejection = self._rejections.pop(step.rectangle, latest)
+                assert rejection is not None
+                self._quarantine(step, *rejection)
         asks = [step for step in steps if isinstance(step, Ask)]
         self._suspected.update(step.rectangle for step in asks if step.is_suspect)
         self._frontier.give_back(*(step.rectangle for step in asks))
         return bool(asks)
 
-    def _quarantine(self, batch: OpenBatch, found: Culprit, error: CallError) -> None:
+    def _quarantine(self, found: Culprit, batch: OpenBatch, error: CallError) -> None:
         culprit = found.rectangle.leaving_out()
         if found.axis is not None:
             # The id is at fault wherever it stands: no later batch asks for it.

@@ -303,12 +303,11 @@ class Run(Generic[RowsT]):
     def _most_attempts(self, batch: OpenBatch, error: TransientError) -> int:
         """Return how often a batch may fail by its own fault before something else is done."""
         rectangle, most = batch.rectangle, self._policy.attempts
-        if rectangle is None or not self._reactions.is_suspected(rectangle):
+        is_suspected = rectangle is not None and self._reactions.is_suspected(rectangle)
+        if rectangle is None or not is_suspected or not is_of_the_answer(error):
             return most
         # Asking for the parts of what is suspected tells more than asking for it again.
-        if is_of_the_answer(error) and rectangle.pairs > 1:
-            return 1
-        return min(most, _ATTEMPTS_OF_A_SUSPECT)
+        return 1 if rectangle.pairs > 1 else min(most, _ATTEMPTS_OF_A_SUSPECT)
 
     def _is_splittable_timeout(self, batch: OpenBatch, error: CallError) -> bool:
         return (

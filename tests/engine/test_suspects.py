@@ -300,3 +300,23 @@ def test_what_waits_is_asked_for_when_the_first_part_is_given_up() -> None:
     assert {*pairs(step.rectangle), *pairs(rest)} == set(pairs(region))
     assert suspects.let_go(step.rectangle) == [Ask(rest)]
     assert suspects.withheld() == []
+
+
+@thoroughly
+@given(
+    st.integers(1, 14), st.integers(1, 11), st.integers(1, 15), st.integers(1, 6),
+    st.sampled_from([0.1, 0.3, 0.6]), st.randoms(use_true_random=True),
+)  # fmt: skip
+def test_where_rejections_come_and_go_nothing_is_lost(
+    learners: int, courses: int, batch_size: int, in_flight: int, share: float, random: Random
+) -> None:
+    region = make_rectangle(names("l", learners), names("c", courses))
+    found = search(
+        region,
+        lambda _: random.random() < share,
+        batch_size=batch_size,
+        in_flight=in_flight,
+        random=random,
+    )
+    assert set(found.fetched.values()) <= {1}
+    assert found.fetched.keys() | found.named == set(pairs(region))

@@ -288,6 +288,33 @@ async def test_a_token_endpoint_that_gives_no_token_ends_the_run_soon(
         assert outcome.named == set(LEARNERS)
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("learner", [0, 7, 15])
+async def test_a_pair_that_spoils_answers_is_named_alone(
+    serve: Serve, say: Any, options: Options, learner: int, workers: int
+) -> None:
+    courses = [f"c{n}" for n in range(5)]
+    bad = (LEARNERS[learner], "c2")
+
+    async def script(request: Any, _writer: Any) -> Any:
+        asked = [course for course in courses if f">{course}<".encode() in request.body]
+        if bad[0] in request.learners and bad[1] in asked:
+            return say.http(say.fault("Wrong parameters"), "500 Oops")
+        return say.http(say.rows(request.learners, course=asked[0]))
+
+    server = await serve(script)
+    settings = options(shape="both", batch_size=16, workers=workers)
+    async with bulkfetch.Client(server.url, token="t", options=settings) as client:
+        fetch = client.enrollments(learner_ids=LEARNERS, course_ids=courses)
+        with pytest.raises(bulkfetch.IncompleteError) as caught:
+            async for _ in fetch:
+                pass
+    (entry,) = caught.value.quarantined
+    assert (entry.learner_ids, entry.course_ids) == ((bad[0],), (bad[1],))
+    assert "Wrong parameters" in entry.cause
+    assert caught.value.failed == ()
+
+
 async def test_a_learner_whose_calls_are_never_authorized_is_not_passed_over(
     serve: Serve, say: Any, fetch: Any
 ) -> None:
