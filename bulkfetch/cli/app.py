@@ -148,6 +148,13 @@ def export(
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard the journal and fetch anew.")
     ] = False,
+    retry_quarantined: Annotated[
+        bool,
+        typer.Option(
+            "--retry-quarantined",
+            help="Ask again for the ids that the service rejected in earlier runs.",
+        ),
+    ] = False,
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", help="Ids a call; found out if not given."),
@@ -262,6 +269,7 @@ def export(
             journal=journal,
             token_file=token_file,
             restart=restart,
+            retry_quarantined=retry_quarantined,
             partial=partial,
             csv_raw=csv_raw,
             gone=gone,

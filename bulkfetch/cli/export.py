@@ -39,6 +39,7 @@ class ExportArguments:
     journal: Path | None
     token_file: str | None
     restart: bool
+    retry_quarantined: bool
     partial: bool
     csv_raw: bool
     gone: Gone
@@ -56,7 +57,9 @@ def export(
     to_stdout = arguments.output == "-"
     # Without a journal of its own, an export to standard output has nothing to go on from.
     is_kept = not to_stdout or arguments.journal is not None
-    resume = Resume(resume_command(sys.argv[1:]), is_kept)
+    resume = Resume(
+        resume_command(sys.argv[1:]), is_kept, resume_command(sys.argv[1:], retry_quarantined=True)
+    )
     with ending(console, resume) as result, ExitStack() as stack:
         if to_stdout and arguments.journal is None:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulkfetch-"))
@@ -129,6 +132,7 @@ def _settle(
         journal=journal,
         options=options,
         restart=arguments.restart,
+        retry_quarantined=arguments.retry_quarantined,
         partial=arguments.partial,
     )
 

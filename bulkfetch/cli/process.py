@@ -11,6 +11,7 @@ import sys
 
 from bulkfetch.errors import LocalError
 
+RETRY_QUARANTINED = "--retry-quarantined"
 _STANDARD_ERROR = 2
 # Journal with its log, lock, output, spilled sort, event loop, resolver: measured, and half again.
 _DESCRIPTORS_BESIDES_CALLS = 32
@@ -25,9 +26,13 @@ def set_up() -> None:
         signal.signal(number, _leave)
 
 
-def resume_command(arguments: list[str]) -> str:
-    """Return the command that goes on, from this one's arguments. No argument holds a secret."""
-    kept = [argument for argument in arguments if argument != "--restart"]
+def resume_command(arguments: list[str], *, retry_quarantined: bool = False) -> str:
+    """Return the command that goes on, from this one's arguments. No argument holds a secret.
+
+    It asks again for what was quarantined if told to; else what this run quarantined is left alone.
+    """
+    kept = [each for each in arguments if each not in {"--restart", RETRY_QUARANTINED}]
+    kept += [RETRY_QUARANTINED] if retry_quarantined else []
     return shlex.join(["bulkfetch", *kept])
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -35,10 +35,14 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """How to go on: the command, and whether what was fetched so far is kept for it."""
+    """How to go on: the command, and whether what was fetched so far is kept for it.
+
+    `retry_command` asks for what was quarantined, too; None where there is no such thing.
+    """
 
     command: str
     is_kept: bool = True
+    retry_command: str | None = None
 
 
 class TerminatedError(BaseException):
@@ -140,6 +144,8 @@ def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, N
     except BulkfetchError as error:
         result.code = exit_code_of(error)
         how = None if result.code == ExitCode.USAGE else resume
+        if how is not None and how.retry_command and _is_quarantined_alone(error, how):
+            how = replace(how, command=how.retry_command)
         _fail(console, str(error), _how(error, resume), how, result.code)
     except (KeyboardInterrupt, TerminatedError) as error:
         result.code = say_stopped(console, signal_of(error), resume)
@@ -190,9 +196,24 @@ def leave(code: int) -> None:
     sys.exit(code)
 
 
+def _is_quarantined_alone(error: BulkfetchError, resume: Resume | None) -> bool:
+    """Whether all that is missing was rejected, and may be asked for again."""
+    return (
+        isinstance(error, IncompleteError)
+        and not error.failed
+        and resume is not None
+        and resume.retry_command is not None
+    )
+
+
 def _how(error: BulkfetchError, resume: Resume | None) -> str:
     if resume is not None and not resume.is_kept:
         return "Nothing is kept. Begin again with:"
+    if _is_quarantined_alone(error, resume):
+        return (
+            "Everything else was fetched, and is kept in the journal. When what was rejected is "
+            "mended, ask for it again with:"
+        )
     if isinstance(error, IncompleteError):
         return "What was fetched is kept in the journal. Ask again for the rest with:"
     return "When that is mended, go on with:"

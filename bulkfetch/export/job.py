@@ -22,7 +22,7 @@ from bulkfetch.engine.call import Caller, HttpExchange
 from bulkfetch.engine.fetch import fetch_region, make_pace
 from bulkfetch.engine.listing import ListedPage, Lister
 from bulkfetch.engine.outcome import Counters
-from bulkfetch.errors import IncompleteError, LocalError, SinkError
+from bulkfetch.errors import FailedIds, IncompleteError, LocalError, SinkError
 from bulkfetch.export.discovery import discover
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
 from bulkfetch.export.publish import Published, publish
@@ -42,6 +42,7 @@ ResultT = TypeVar("ResultT")
 
 OPERATION = "getEnrollments"
 _SHORTEST_S = 0.001
+_NOTES_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class ExportSettings:
         options: batch size, workers, limits, retries.
         restart: discard an existing journal.
         partial: if the export ends incomplete, publish what there is beside the output.
+        retry_quarantined: ask again for what earlier runs quarantined, which is else left alone.
     """
 
     base_url: str
@@ -69,6 +71,7 @@ class ExportSettings:
     restart: bool = False
     partial: bool = False
     discover: frozenset[Axis] = frozenset()
+    retry_quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ class ExportJob:
         self._pairs_before = 0
         self._region = settings.region
         self._listed = 0
+        self._notes_due_at = float("-inf")
+        self._quarantined_kept = 0
         self._findings: Findings | None = None
         self._published: Published | None = None
         self._published_to: str | None = None
@@ -142,6 +147,8 @@ class ExportJob:
         )
         try:
             try:
+                if settings.retry_quarantined:
+                    await self._offload(journal.retry_quarantined)
                 await self._fetch(journal)
                 await self._finish(journal)
             except BaseException:
@@ -166,11 +173,20 @@ class ExportJob:
             if not missing:
                 return
 
+        options, pace = settings.options, make_pace(settings.options, self._runtime)
+
         async def commit(batch: Batch[list[pa.RecordBatch]]) -> None:
             with anyio.CancelScope(shield=True):
-                await self._offload(journal.commit, _finished(batch), effort_of(counters))
+                await self._offload(
+                    functools.partial(
+                        journal.commit,
+                        _finished(batch),
+                        effort_of(counters),
+                        quarantined=self._newly_quarantined(),
+                        notes=self._notes(pace),
+                    )
+                )
 
-        options, pace = settings.options, make_pace(settings.options, self._runtime)
         async with (
             self._recorded(journal, pace),
             open_service(
@@ -215,12 +231,26 @@ class ExportJob:
             yield
         finally:
             with anyio.CancelScope(shield=True), contextlib.suppress(LocalError):
-                await self._offload(journal.remember, "timeline", pace.timeline.to_json())
-                await self._offload(journal.remember, "pace", learned.describe(pace))
+                for key, value in _describe(pace).items():
+                    await self._offload(journal.remember, key, value)
+
+    def _notes(self, pace: Pace) -> dict[str, object] | None:
+        """Return how the run went and what it learned, if it is time to keep that."""
+        now = self._runtime.clock()
+        if now < self._notes_due_at:
+            return None
+        self._notes_due_at = now + _NOTES_EVERY_S
+        return _describe(pace)
+
+    def _newly_quarantined(self) -> list[FailedIds]:
+        """Return what was quarantined since the last time this was asked."""
+        quarantined = list(self._counters.quarantined.values())[self._quarantined_kept :]
+        self._quarantined_kept += len(quarantined)
+        return quarantined
 
     def _find_missing(self, journal: Journal, region: Region) -> list[Rectangle]:
         """Find what is to be fetched, and note where the export stands. Not in the event loop."""
-        missing = rest_of(region, journal.finished())
+        missing = rest_of(region, [*journal.finished(), *journal.set_aside()])
         self._region = region
         self._pairs_before = region.pairs - sum(rest.pairs for rest in missing)
         self._resumed_rows = journal.totals().rows
@@ -310,6 +340,10 @@ class ExportJob:
         """Run a function of the journal away from the loop, one at a time."""
         async with self._writer:
             return await self._runtime.offload(function, *args)
+
+
+def _describe(pace: Pace) -> dict[str, object]:
+    return {"timeline": pace.timeline.to_json(), "pace": learned.describe(pace)}
 
 
 def _finished(batch: Batch[list[pa.RecordBatch]]) -> FinishedBatch:

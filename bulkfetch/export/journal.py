@@ -17,7 +17,7 @@ Methods block, and are called by one thread at a time.
 
 import contextlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import astuple, fields
 from functools import partial
 from operator import itemgetter
@@ -60,6 +60,9 @@ __all__ = [
     "JournalTotals",
     "RunRecord",
 ]
+
+_QUARANTINED, _FAILED = "quarantined", "failed"
+_RETRYING = "retrying"  # quarantined, and to be asked for again
 
 
 class Journal:
@@ -160,8 +163,21 @@ class Journal:
                 region = region.replace(axis, tuple(sorted(ids)))
         return JournalIdentity(operation, endpoint, region, axes)
 
-    def commit(self, batch: FinishedBatch, effort: Effort | None = None) -> None:
+    def commit(
+        self,
+        batch: FinishedBatch,
+        effort: Effort | None = None,
+        *,
+        quarantined: Sequence[FailedIds] = (),
+        notes: Mapping[str, object] | None = None,
+    ) -> None:
         """Keep a finished batch, and what the run has done so far, in one transaction.
+
+        Args:
+            batch: what came.
+            effort: of the run.
+            quarantined: what was quarantined since the last commit.
+            notes: to be remembered under their keys, see `remember`.
 
         Raises:
             SinkError: the disk is full or fails.
@@ -188,6 +204,15 @@ class Journal:
                 [(cursor.lastrowid, a.enrollment_id, a.field, a.raw) for a in batch.anomalies],
             )
             self._keep_effort(effort)
+            for entry in quarantined:
+                sides = self._keep_sides(_rectangle_of(entry))
+                connection.execute(
+                    "DELETE FROM unfetched WHERE kind = ? AND learners IS ? AND courses IS ?",
+                    (_RETRYING, *sides),
+                )
+                self._keep_unfetched(_QUARANTINED, sides, entry)
+            for key, value in (notes or {}).items():
+                self._file.set_meta(key, json.dumps(value))
 
     def finished(self) -> list[Rectangle]:
         """Return the rectangles of all finished batches.
@@ -332,16 +357,27 @@ class Journal:
 
     def unfetched(self) -> tuple[list[FailedIds], list[FailedIds]]:
         """Return what could not be fetched: quarantined, and failed."""
+        return self._unfetched(_QUARANTINED, _RETRYING), self._unfetched(_FAILED)
+
+    def set_aside(self) -> list[Rectangle]:
+        """Return what is quarantined and not to be asked for again."""
+        return [_rectangle_of(entry) for entry in self._unfetched(_QUARANTINED)]
+
+    def retry_quarantined(self) -> None:
+        """Have everything that is quarantined asked for again, by this run or a later one."""
+        with self._file.transaction() as connection:
+            connection.execute(
+                "UPDATE unfetched SET kind = ? WHERE kind = ?", (_RETRYING, _QUARANTINED)
+            )
+
+    def _unfetched(self, *kinds: str) -> list[FailedIds]:
         rows = self._file.select(
             "SELECT kind, learners, courses, cause, attempts, tried_at FROM unfetched"
             " ORDER BY rowid"
         )
-        sides = self._file.sides([number for row in rows for number in row[1:3]])
-        found: dict[str, list[FailedIds]] = {"quarantined": [], "failed": []}
-        for kind, learners, courses, cause, attempts, tried_at in rows:
-            entry = FailedIds(sides[learners], sides[courses], cause, attempts, tried_at)
-            found.setdefault(kind, []).append(entry)
-        return found["quarantined"], found["failed"]
+        kept = [row[1:] for row in rows if row[0] in kinds]
+        sides = self._file.sides([number for row in kept for number in row[:2]])
+        return [FailedIds(sides[row[0]], sides[row[1]], *row[2:]) for row in kept]
 
     def end_run(
         self,
@@ -363,14 +399,17 @@ class Journal:
         with self._file.transaction() as connection:
             self._keep_effort(effort)
             connection.execute("UPDATE run SET ended_at = ? WHERE id = ?", (now, self._run))
+            untried = set(
+                connection.execute(
+                    "SELECT learners, courses, tried_at FROM unfetched WHERE kind = ?", (_RETRYING,)
+                )
+            )
             connection.execute("DELETE FROM unfetched")
-            for kind, entries in (("quarantined", quarantined), ("failed", failed)):
+            for kind, entries in ((_QUARANTINED, quarantined), (_FAILED, failed)):
                 for entry in entries:
-                    sides = self._keep_sides(Rectangle(entry.learner_ids, entry.course_ids))
-                    connection.execute(
-                        "INSERT INTO unfetched VALUES (?, ?, ?, ?, ?, ?)",
-                        (kind, *sides, entry.cause, entry.attempts, entry.tried_at),
-                    )
+                    sides = self._keep_sides(_rectangle_of(entry))
+                    is_untried = kind == _QUARANTINED and (*sides, entry.tried_at) in untried
+                    self._keep_unfetched(_RETRYING if is_untried else kind, sides, entry)
             self._file.set_meta("report", json.dumps(report))
 
     def records(self, effort: Effort) -> tuple[RunRecord, RunRecord]:
@@ -490,6 +529,14 @@ class Journal:
         keep = self._file.keep_side
         return keep(rectangle.learners), keep(rectangle.courses)
 
+    def _keep_unfetched(
+        self, kind: str, sides: tuple[int | None, int | None], entry: FailedIds
+    ) -> None:
+        self._file.connection.execute(
+            "INSERT INTO unfetched VALUES (?, ?, ?, ?, ?, ?)",
+            (kind, *sides, entry.cause, entry.attempts, entry.tried_at),
+        )
+
     def _keep_effort(self, effort: Effort | None) -> None:
         if effort is not None:
             names = ", ".join(f"{field.name} = ?" for field in fields(Effort))
@@ -497,3 +544,7 @@ class Journal:
                 f"UPDATE run SET {names} WHERE id = ?",  # noqa: S608 - own names
                 (*astuple(effort), self._run),
             )
+
+
+def _rectangle_of(entry: FailedIds) -> Rectangle:
+    return Rectangle(entry.learner_ids, entry.course_ids)

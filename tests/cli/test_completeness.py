@@ -1,5 +1,6 @@
 """The report: what became of every id, over all runs, whatever ended them."""
 
+import contextlib
 import json
 import signal
 import stat
@@ -95,7 +96,7 @@ def test_what_a_later_run_fetches_leaves_the_report_and_the_rest_remains(
     def run(*poison: str) -> dict[str, Any]:
         # The same address, since another would be a change of inputs.
         place.simulator._service.poison_learners = frozenset(poison)
-        result = bulkfetch(*arguments)
+        result = bulkfetch(*arguments, "--retry-quarantined")
         assert result.returncode == (3 if poison else 0), result.stderr
         return report_of(place)
 
@@ -116,6 +117,99 @@ def test_what_a_later_run_fetches_leaves_the_report_and_the_rest_remains(
     assert runs["all_runs"]["calls"] == len(place.simulator.ledger.calls)
 
 
+def asked_learners(place: Any, since: int = 0) -> set[str]:
+    calls = place.simulator.ledger.calls[since:]
+    return {unit for call in calls for unit in call.learner_ids or ()}
+
+
+def test_what_is_quarantined_is_left_alone_until_told_otherwise(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    bad = place.account.learner_ids[17]
+    arguments = place.export("--report", "r.json")
+
+    def run(*more: str, poison: str | None = bad) -> tuple[int, str, dict[str, Any], int]:
+        place.simulator._service.poison_learners = frozenset({poison} if poison else ())
+        before = len(place.simulator.ledger.calls)
+        result = bulkfetch(*arguments, *more)
+        calls = len(place.simulator.ledger.calls) - before
+        return result.returncode, result.stderr.decode(), report_of(place), calls
+
+    code, said, report, _ = run()
+    assert code == 3
+    quarantined = report["quarantined"]
+    assert names(report, "quarantined", "learner_ids") == {bad}
+    assert said.splitlines()[-1].strip().endswith("-o o.csv --report r.json --retry-quarantined")
+    code, said, report, calls = run(poison=None)  # it is mended, but nobody said so
+    assert (code, calls) == (3, 0)
+    assert report["quarantined"] == quarantined
+    assert not (place.directory / "o.csv").exists()
+    before = len(place.simulator.ledger.calls)
+    code, _, report, _ = run("--retry-quarantined")
+    assert code == 3
+    assert asked_learners(place, before) == {bad}
+    assert report["quarantined"][0]["tried_at"] >= quarantined[0]["tried_at"]
+    code, _, _, calls = run()
+    assert (code, calls) == (3, 0)
+    before = len(place.simulator.ledger.calls)
+    code, said, report, _ = run("--retry-quarantined", poison=None)
+    assert code == 0, said
+    assert asked_learners(place, before) == {bad}
+    assert report["quarantined"] == []
+    assert report["rows"] == len(list(place.account.enrollments()))
+    assert bad.encode() in (place.directory / "o.csv").read_bytes()
+
+
+def test_a_killed_run_keeps_what_it_quarantined_and_a_killed_retry_what_it_was_to_do(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve({"name": "slow", "latency": {"base_ms": 100.0}})
+    bad = sorted(place.account.learner_ids)[3]
+    place.simulator._service.poison_learners = frozenset({bad})
+    arguments = place.export("--batch-size", "20", "--workers", "2", "--shape", "learners")
+
+    def run_and_kill(*more: str, when: Callable[[], bool]) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bulkfetch", *arguments, *more],
+            cwd=place.directory,
+            stderr=subprocess.DEVNULL,
+        )
+        ends_at = time.monotonic() + 30
+        while not when() and process.poll() is None and time.monotonic() < ends_at:
+            time.sleep(0.005)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+
+    ledger = place.simulator.ledger
+
+    def fetched_others() -> bool:
+        return any(call.learner_ids == (bad,) for call in ledger.calls) and (
+            sum(call.whole for call in ledger.calls) > 12
+        )
+
+    run_and_kill(when=fetched_others)
+    # What it learned and how it went is kept as it goes, and so is on the page about it.
+    with contextlib.closing(Journal.open_existing(place.directory / "o.csv.bulkfetch")) as journal:
+        assert journal.recall("pace")["sizes"]["learners"]["proven"]
+        assert journal.recall("timeline")["samples"][0][5]
+    page = bulkfetch("report", "o.csv.bulkfetch", "-o", "page.html")
+    assert page.returncode == 0, page.stderr
+    assert b"<svg" in (place.directory / "page.html").read_bytes()
+    before = len(ledger.calls)
+    result = bulkfetch(*arguments)
+    assert result.returncode == 3, result.stderr
+    assert bad not in asked_learners(place, before)
+    # A retry that is killed as it asks for the first time is taken up by a plain run.
+    before = len(ledger.calls)
+    run_and_kill("--retry-quarantined", when=lambda: len(ledger.calls) > before)
+    place.simulator._service.poison_learners = frozenset()
+    before = len(ledger.calls)
+    assert bulkfetch(*arguments).returncode == 0
+    assert asked_learners(place, before) == {bad}
+    assert bad.encode() in (place.directory / "o.csv").read_bytes()
+
+
 def test_a_run_that_never_reaches_them_keeps_what_is_known_of_ids(
     bulkfetch: Bulkfetch, serve: Serve
 ) -> None:
@@ -126,7 +220,7 @@ def test_a_run_that_never_reaches_them_keeps_what_is_known_of_ids(
     assert bulkfetch(*arguments).returncode == 3
     before = report_of(place)["quarantined"]
     (place.directory / "token.txt").write_text("another-token")
-    assert bulkfetch(*arguments).returncode == 4
+    assert bulkfetch(*arguments, "--retry-quarantined").returncode == 4
     report = report_of(place)
     assert report["complete"] is False
     assert report["quarantined"] == before
