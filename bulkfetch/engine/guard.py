@@ -8,7 +8,7 @@ have to be taken back.
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from typing import Generic, TypeVar
 
@@ -41,6 +41,8 @@ class Guard(Generic[RowsT]):
         ask: makes the calls.
         caps: what is known of the service's caps.
         counters: where the extra calls are counted.
+        step_aside: called when an answer has to wait until others are checked.
+        step_back: called when its turn has come.
     """
 
     def __init__(
@@ -48,8 +50,13 @@ class Guard(Generic[RowsT]):
         ask: Callable[[Rectangle], Awaitable[Fetched[RowsT]]],
         caps: Caps,
         counters: Counters,
+        *,
+        step_aside: Callable[[], None],
+        step_back: Callable[[], None],
     ) -> None:
         self._ask_for = ask
+        self._step_aside = step_aside
+        self._step_back = step_back
         self._caps = caps
         self._counters = counters
         self._one_at_a_time = anyio.Lock()
@@ -72,8 +79,22 @@ class Guard(Generic[RowsT]):
         caps.note(rectangle, fetched.received, with_rows)
         if suspicion is Suspicion.NONE:
             return fetched
-        async with self._one_at_a_time:
+        async with self._turn():
             return await self._check_rows(fetched)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Check one answer at a time."""
+        lock = self._one_at_a_time
+        if lock.locked():
+            self._step_aside()
+        async with lock:
+            try:
+                yield
+            finally:
+                # On behalf of the next one, who goes on a moment later: nobody is to slip in.
+                if lock.statistics().tasks_waiting:
+                    self._step_back()
 
     async def _check_ids(self, fetched: Fetched[RowsT]) -> None:
         """Find out whether the ends of an answer's id lists were read, unless that is known.
@@ -84,7 +105,7 @@ class Guard(Generic[RowsT]):
         caps, rectangle, before = self._caps, fetched.rectangle, _with_rows(fetched)
         if not caps.reorder(rectangle, before):
             return
-        async with self._one_at_a_time:
+        async with self._turn():
             for asked in caps.reorder(rectangle, before):  # others may have settled it meanwhile
                 answer = await self._ask(asked.rectangle)
                 after = _with_rows(answer)[asked.axis]

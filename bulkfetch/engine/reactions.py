@@ -1,8 +1,9 @@
 """What becomes of a batch that was not fetched, by its class of fault.
 
-Too large: split, into parts of a size that has succeeded where one has. Content: bisected down to
-the ids at fault, which are quarantined; so is a transient fault of the answer that persists while
-other batches succeed, because it is this batch's own. Anything else has failed, by name.
+Too large, or refused whenever it is asked for while others are not: split, into parts of a size
+that has succeeded where one has. Content: bisected down to the ids at fault, which are quarantined;
+so is a transient fault of the answer that persists while other batches succeed, because it is this
+batch's own. Anything else has failed, by name.
 
 While there is other work, bisection has no more than half of the places, so that healthy ids are
 not held up by bad ones. Its calls go over connections of their own: what names an id, or says that
@@ -21,6 +22,7 @@ from bulkfetch.errors import (
     ContentError,
     ForeignRowsError,
     MalformedAnswerError,
+    OverloadedError,
     ServerFailedError,
     TimedOutError,
     TokenRejectedError,
@@ -139,7 +141,7 @@ class Reactions:
         """
         if self._frontier.excludes_some_of(rectangle):
             self._frontier.give_back(rectangle)
-        elif isinstance(error, TooLargeError | TimedOutError) and self._part(
+        elif self._is_too_large(batch, rectangle, error, others_succeed) and self._part(
             batch, rectangle, error
         ):
             self._counters.splits += 1
@@ -160,6 +162,15 @@ class Reactions:
         """Name what could not be fetched."""
         self._counters.failed.append(name_failed(rectangle, cause, batch))
 
+    def _is_too_large(
+        self, batch: OpenBatch, rectangle: Rectangle, error: CallError, others_succeed: bool
+    ) -> bool:
+        """Whether the batch is too large, or may be: some services say 429 or 503 to that, too."""
+        if isinstance(error, OverloadedError):
+            proven = self._pace.sizes[batch.axis].proven
+            return others_succeed or 0 < proven < rectangle.width(batch.axis)
+        return isinstance(error, TooLargeError | TimedOutError)
+
     def _part(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> bool:
         """Ask for parts instead, or name what was not named; False for what cannot be parted.
 
@@ -169,7 +180,7 @@ class Reactions:
         axis = cut = batch.axis
         is_request = is_request_too_large(error)
         most = self._pace.sizes[axis].proven
-        if not is_request:
+        if not is_request and not isinstance(error, OverloadedError):
             self._planner.note_too_large(rectangle)
         if is_request or len(rectangle.named(axis) or ()) == 1:
             cut = rectangle.longer_axis()

@@ -1,9 +1,10 @@
 """One run: batches from the frontier are called for until nothing is left or nothing can be done.
 
 There are as many tasks at work as the pace allows calls; each waits for a place, cuts a batch as
-large as the pace says at that moment, and sees it through. While a retry waits its place is free,
-and another task may take it, up to twice as many as there are places, so that the number of open
-batches stays bounded. A slow taker of rows holds the places, and so slows the fetching.
+large as the pace says at that moment, and sees it through. While a retry waits, or an answer until
+others are checked, its place is free, and another task may take it, up to twice as many as there
+are places, so that the number of open batches stays bounded. A slow taker of rows holds the places,
+and so slows the fetching.
 
 Transient faults are retried, each retry charged to the shared quota; those that are the service's
 doing do not count against the batch. What becomes of a batch in the end is decided in
@@ -29,6 +30,7 @@ from bulkfetch.errors import (
     CallError,
     FatalError,
     ForeignRowsError,
+    OverloadedError,
     TimedOutError,
     TransientError,
 )
@@ -109,7 +111,13 @@ class Run(Generic[RowsT]):
         self._calls = Calls(
             self._caller, self._pool, self._pace, self._runtime, on_change=self._staff
         )
-        self._guard = Guard(self._ask_besides, self._caps, self._counters)
+        self._guard = Guard(
+            self._ask_besides,
+            self._caps,
+            self._counters,
+            step_aside=self._step_aside,
+            step_back=self._step_back,
+        )
         self._reactions = Reactions(
             self._frontier,
             self._planner,
@@ -198,12 +206,11 @@ class Run(Generic[RowsT]):
         """
 
         async def back_off(seconds: float) -> None:
-            self._working -= 1
-            self._staff()
+            self._step_aside()
             try:
                 await self._pool.back_off(seconds)
             finally:
-                self._working += 1
+                self._step_back()
 
         async for attempt in retrying(
             self._policy,
@@ -219,6 +226,15 @@ class Run(Generic[RowsT]):
                     if self._reactions.note_success(batch.rectangle):
                         self._staff()
                     await self._finish(batch, await self._guard.check(fetched))
+
+    def _step_aside(self) -> None:
+        """Let another task work while this one waits."""
+        self._working -= 1
+        self._staff()
+
+    def _step_back(self) -> None:
+        """Have a task that waited go on; one of the others ends when it has finished its batch."""
+        self._working += 1
 
     def _ask(self, batch: OpenBatch) -> Question | None:
         """Begin an attempt: say what the batch asks for; None if there is nothing left.
@@ -289,6 +305,8 @@ class Run(Generic[RowsT]):
             batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT or self._is_unproven(batch)
         ):
             return False
+        if isinstance(error, OverloadedError) and self._is_unproven(batch):
+            return False  # whatever the reason, smaller batches are known to be taken
         if pace.health.outage is None:
             batch.counted += self._calls.is_own_fault(batch.number, error)
             if batch.counted >= self._most_attempts(batch, error):

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from bulkfetch.pace.latency import LatencyModel
 
 _FIRST = 50
-_FIRST_SIZES = 4  # 50, 100, 200 and 400 teach what an id costs, and what is refused
+_FIRST_SIZES = 4  # 50, 125, 312 and 781 teach what an id costs, and what is refused
 _LADDER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-_GROWTH = 4.0
+_GROWTH = 2.5
 _WORTH_TRYING = 1.2
 _BASE_SHARE = 0.03
 _TARGET_S = 20.0
@@ -31,10 +31,15 @@ _TARGET_BYTES = 16 * 1024 * 1024
 _IN_FLIGHT_BYTES = 256 * 1024 * 1024
 _ANY = 1e9
 _BRIEF = 1.5  # times a call's base
+_FEW = 16  # calls in flight; where there are more, calls may be longer, for fewer calls in all
+_ROUNDS = 20  # that such calls are to leave for later
 _WAVES = 1.3
+_WAVES_AFTER_TRIAL = 4.0  # it may be repeated in halves, and the largest answer is checked
 _TRIES_BELOW_REFUSED = 4
 _TIMEOUTS_KEPT = 0.9
 _MANY_TIMEOUTS = 0.5
+_REFUSED_TRIALS = 3
+_FEW_LOST = 4  # successes for each refusal of a proven size
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class BatchSize:
         self._tries_left = _TRIES_BELOW_REFUSED
         self._trials: list[int] = []
         self._timeouts = 0.0
+        self._refused_trials = 0  # in a row, and what came of proven sizes meanwhile
+        self._kept = self._lost = 0
 
     @property
     def proven(self) -> int:
@@ -77,7 +84,7 @@ class BatchSize:
 
         Args:
             left: ids that no call has asked for yet.
-            limit: calls in flight at a time.
+            limit: calls that are served at a time.
             model: what calls cost.
             is_rate_bound: calls wait for the rate.
             is_brief: calls should be short, because the limit still doubles with each round trip.
@@ -87,21 +94,24 @@ class BatchSize:
             return Size(max(1, min(self._pinned, left, below_refused)), is_trial=False)
         spread = math.ceil(left / (limit * _WAVES))
         if not model.is_known or not self._proven:
-            doublings = len(self._trials) if len(self._trials) < _FIRST_SIZES else 0
+            # The largest first: if it is refused, that is not for the calls that were in flight.
+            steps = max(0, min(limit, _FIRST_SIZES) - 1 - len(self._trials))
+            spread = math.ceil(left / (limit * _WAVES_AFTER_TRIAL))
             below = left if self._refused is None else self._refused // 2
-            size = min(_FIRST * 2**doublings, spread, below)
+            size = min(int(_FIRST * _GROWTH**steps), spread, below)
             return Size(max(1, size), is_trial=True)
         useful = self._useful(limit, model, is_rate_bound=is_rate_bound)
-        if is_brief and model.per_id_s > 0:
-            useful = min(useful, max(_FIRST, int(_BRIEF * model.base_s / model.per_id_s)))
         floor = math.ceil(3 * model.base_s / model.per_id_s) if model.per_id_s > 0 else left
         size = max(1, min(useful, max(spread, min(floor, self._proven)), left, below_refused))
-        if size <= self._proven:
-            return Size(size, is_trial=False)
-        trial = self._trial(size)
-        if trial is None or trial in self._trials or len(self._trials) >= 1:
-            return Size(max(1, min(self._proven, size)), is_trial=False)
-        return Size(trial, is_trial=True)
+        if size > self._proven and not self._trials:
+            trial = self._trial(min(size, math.ceil(left / (limit * _WAVES_AFTER_TRIAL))))
+            if trial is not None and trial > self._proven:
+                return Size(trial, is_trial=True)
+        if is_brief and model.per_id_s > 0:
+            brief = _BRIEF * model.base_s / model.per_id_s
+            brief = max(brief, min(brief * limit / _FEW, left / limit / _ROUNDS))
+            size = min(size, max(_FIRST, int(brief)))
+        return Size(min(self._proven, size), is_trial=False)
 
     def begin(self, size: Size) -> None:
         """Note that a call of this size was begun."""
@@ -112,12 +122,27 @@ class BatchSize:
         """Note a call that succeeded."""
         self._forget(size)
         self._timeouts *= _TIMEOUTS_KEPT
+        if size.ids > self._proven:
+            self._refused_trials = self._lost = self._kept = 0
+        else:
+            self._kept += 1
         if self._refused is None or size.ids < self._refused:
             self._proven = max(self._proven, size.ids)
 
     def on_failure(self, size: Size) -> None:
         """Note a call that failed for a reason that has nothing to do with its size."""
         self._forget(size)
+
+    def on_refused(self, size: Size) -> None:
+        """Note that the service asked for less (429, 503): of larger sizes only, that is a cap."""
+        self._forget(size)
+        if not 0 < self._proven < size.ids:
+            self._lost += 1
+            return
+        self._refused_trials += 1
+        if self._refused_trials >= _REFUSED_TRIALS and self._kept > _FEW_LOST * self._lost:
+            self._refused_trials = self._lost = self._kept = 0
+            self._lower(size.ids)
 
     def on_too_large(self, size: Size) -> None:
         """Note a size that the service refuses (413, 414, the byte cap)."""
@@ -127,10 +152,10 @@ class BatchSize:
     def on_timeout(self, size: Size) -> None:
         """Note a time-out: of a trial, or of many, where the size is at fault and not chance."""
         self._forget(size)
-        if size.is_trial and size.ids > self._proven:
-            self._lower(size.ids)
-            return
-        if size.ids * 2 > self._proven:
+        if size.ids > self._proven:
+            if size.is_trial:
+                self._lower(size.ids)
+        elif size.ids * 2 > self._proven:
             self._timeouts += 1 - _TIMEOUTS_KEPT
             if self._timeouts > _MANY_TIMEOUTS * (1 - _TIMEOUTS_KEPT) * 4:
                 self._timeouts = 0.0
@@ -165,9 +190,11 @@ class BatchSize:
 
     def _trial(self, wanted: int) -> int | None:
         """Return a size to try above what is proven, None if it is not worth it."""
+        if wanted < self._proven * _WORTH_TRYING:
+            return None
         if self._refused is None:
             return min(wanted, round_down(int(self._proven * _GROWTH)))
-        if self._tries_left <= 0 or wanted < self._proven * _WORTH_TRYING:
+        if self._tries_left <= 0:
             return None
         middle = round_down(int(math.sqrt(self._proven * self._refused)))
         if middle <= self._proven or middle >= self._refused:

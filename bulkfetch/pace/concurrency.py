@@ -3,9 +3,9 @@
 *Delay*, as in TCP Vegas and Netflix's concurrency-limits: of n calls in flight, n × (1 - usual
 time / present time) stand in the service's queue. Times are compared a row, so that larger batches
 do not look like a queue. Begun low, the limit doubles each round trip until a queue shows; then it
-stays while the queue is between a fifth and a half of it, which is room enough not to oscillate. A
-cut that does not shorten the calls was wrong, for it was not our queue: it is taken back, and what
-calls take now is what is usual. So a service that becomes slower is not starved.
+stays while the queue is between a sixth and a quarter of it, room enough not to oscillate. A cut
+in a queue of our own costs no throughput. One that does was wrong, for the service itself is
+slower: it is taken back, and what calls take now is what is usual, so that it is not starved.
 
 *Loss*, as in TCP: a refusal takes the limit to 0.7 of itself, once for all the calls that were in
 flight together. A cut after which the share of refusals is as large as before was not our doing
@@ -22,8 +22,8 @@ from dataclasses import dataclass
 _DECREASE = 0.7
 _FEWEST = 4  # calls that an epoch is judged by
 _MOST = 16
-_LITTLE, _MUCH = 0.15, 0.35  # of the calls in flight, standing in the service's queue
-_FALLS_BY_HALF = 0.5
+_LITTLE, _MUCH = 0.15, 0.25  # of the calls in flight, standing in the service's queue
+_NOISE = 0.3  # of what a cut costs where nothing waits, that may be missing from it by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,35 @@ class _Sample:
     def row_s(self, overhead_rows: float) -> float:
         return self.seconds / max(overhead_rows + self.rows, 1.0)
 
+    @property
+    def rows_per_s(self) -> float:
+        """What all calls in flight bring, by Little's law."""
+        return self.in_flight * max(self.rows, 1.0) / max(self.seconds, 1e-9)
+
+
+def _summarize(samples: list[_Sample]) -> _Sample:
+    """Return what calls were like: median times, for a few take far longer; mean rows.
+
+    In a queue a small call waits for large ones, so that each one's own time a row says nothing.
+    """
+    return _Sample(
+        in_flight=sorted(sample.in_flight for sample in samples)[len(samples) // 2],
+        seconds=sorted(sample.seconds for sample in samples)[len(samples) // 2],
+        rows=sum(sample.rows for sample in samples) / len(samples),
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """A cut on delay that has yet to show that it helped."""
+    """A cut on delay that has yet to show that it costs nothing.
+
+    `before` was the limit, `share` is what the cut left of the calls in flight, `rows_per_s` what
+    they brought.
+    """
 
     before: int
     share: float
-    sample: _Sample
+    rows_per_s: float
 
 
 class Concurrency:
@@ -67,6 +88,8 @@ class Concurrency:
         self._decreased_at = float("-inf")
         self._epoch_began_at = float("-inf")
         self._epoch: list[_Sample] = []
+        self._counted_from = float("-inf")  # since then, `_brought` rows have come
+        self._brought = 0.0
         self._usual: _Sample | None = None
         self._slowdown = 1.0
         self._growths = 0
@@ -148,7 +171,10 @@ class Concurrency:
         if self._is_slow_start and is_in_use:
             self._limit = min(ceiling, self._limit + 1)
             self._is_slow_start = self._limit < self._ceiling
+        self._brought += rows
         if started_at >= self._epoch_began_at:
+            if not self._epoch:
+                self._counted_from, self._brought = now, 0.0
             self._epoch.append(_Sample(in_flight, seconds, rows))
             if len(self._epoch) >= self._needed:
                 self._close_epoch(now, overhead_rows, ceiling)
@@ -196,33 +222,32 @@ class Concurrency:
         self._cut = None
 
     def _close_epoch(self, now: float, overhead_rows: float, ceiling: int) -> None:
-        """Judge the queue by the median call of the epoch, and move the limit."""
-        samples = sorted(self._epoch, key=lambda sample: sample.row_s(overhead_rows))
-        median = samples[len(samples) // 2]
-        in_flight = sorted(sample.in_flight for sample in samples)[len(samples) // 2]
+        """Judge the queue by the usual call of the epoch, and move the limit."""
+        usual_call = _summarize(self._epoch)
+        in_flight = usual_call.in_flight
         cut = self._cut
+        # Two measures, each of which errs upwards where the queue or the calls come in waves.
+        rates = (usual_call.rows_per_s, self._brought / max(now - self._counted_from, 1e-9))
         self._start_epoch(now)
         if self._usual is None:
-            self._usual = median
-        if cut is not None:
-            shorter = median.row_s(overhead_rows) / cut.sample.row_s(overhead_rows)
-            if 1 - shorter < _FALLS_BY_HALF * (1 - cut.share):
-                self._usual = median
-                self._limit = float(min(ceiling, cut.before))
-        ratio = median.row_s(overhead_rows) / max(self._usual.row_s(overhead_rows), 1e-12)
+            self._usual = usual_call
+        if cut is not None and max(rates) < (cut.share + _NOISE * (1 - cut.share)) * cut.rows_per_s:
+            self._usual = usual_call
+            self._limit = float(min(ceiling, cut.before))
+        ratio = usual_call.row_s(overhead_rows) / max(self._usual.row_s(overhead_rows), 1e-12)
         self._slowdown = max(1.0, ratio)
         queue = in_flight * (1 - 1 / self._slowdown)
         little, much = _LITTLE * in_flight + 1, _MUCH * in_flight + 2
         self.epochs += 1
         self.was_quiet = queue <= little
-        self._note_usual(median, is_quiet=queue <= little, is_faster=ratio < 1)
+        self._note_usual(usual_call, is_quiet=queue <= little, is_faster=ratio < 1)
         if queue > much:
             self._is_slow_start = False
             self._growths = 0
             served = in_flight / self._slowdown
             limit = max(1.0, served * 1.2 + 1)
             if limit < min(in_flight, self._limit):
-                self._cut = _Cut(int(self._limit), limit / in_flight, median)
+                self._cut = _Cut(int(self._limit), limit / in_flight, min(rates))
                 self._limit = limit
         elif queue < little and in_flight >= self._limit - 1 and not self._is_slow_start:
             self._growths += 1
@@ -231,7 +256,7 @@ class Concurrency:
         else:
             self._growths = 0
 
-    def _note_usual(self, median: _Sample, *, is_quiet: bool, is_faster: bool) -> None:
+    def _note_usual(self, latest: _Sample, *, is_quiet: bool, is_faster: bool) -> None:
         """Move what is usual: quickly to shorter times, slowly to longer ones without a queue."""
         usual = self._usual
         if usual is None or not (is_quiet or is_faster):
@@ -239,6 +264,6 @@ class Concurrency:
         weight = 0.3 if is_faster else 0.1
         self._usual = _Sample(
             0,
-            usual.seconds + weight * (median.seconds - usual.seconds),
-            usual.rows + weight * (median.rows - usual.rows),
+            usual.seconds + weight * (latest.seconds - usual.seconds),
+            usual.rows + weight * (latest.rows - usual.rows),
         )

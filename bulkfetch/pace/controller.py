@@ -128,7 +128,7 @@ class Pace:
 
     def size(self, axis: Axis, left: int, now: float) -> Size:
         """Say how many ids the next call along an axis should ask for; `left` are not asked yet."""
-        limit = self.limit
+        limit = max(1, round(self.limit / self.concurrency.slowdown))  # that are served at a time
         if self.concurrency.is_slow_start:
             limit = min(self.ceiling, 2 * limit)
         return self.sizes[axis].next(
@@ -149,7 +149,9 @@ class Pace:
         Where smaller calls have shown what an id costs, several times that is a service that cannot
         answer so much at once, and whose gateway would say so only after a minute.
         """
-        expected_s = self.expected_s(ticket.axis, ticket.size.ids)
+        ids, model = ticket.size.ids, self.models[ticket.axis]
+        expected_s = max(model.seconds_of(ids), model.seconds_at_most(ids))
+        expected_s *= self.concurrency.slowdown
         if self.settings.batch_size is not None or not self.sizes[ticket.axis].proven:
             return None
         return max(_PATIENCE_FLOOR_S, _PATIENCE * expected_s)
@@ -172,9 +174,11 @@ class Pace:
         """
         model = self.models[ticket.axis]
         seconds = seconds or now - ticket.started_at
-        self._unjudged.append(_Cost(ticket.axis, ticket.size.ids, rows, body_bytes, seconds))
-        if not self.concurrency.epochs:
-            self._learn_costs()
+        cost = _Cost(ticket.axis, ticket.size.ids, rows, body_bytes, seconds)
+        if self.concurrency.is_slow_start and ticket.in_flight <= _START:
+            self._learn(cost)  # hardly anything else was in flight
+        else:
+            self._unjudged.append(cost)
         self.refusals.on_admitted(ticket.in_flight, ticket.in_second)
         self.sizes[ticket.axis].on_success(ticket.size)
         self.concurrency.on_success(
@@ -196,10 +200,14 @@ class Pace:
     def on_refused(self, ticket: Ticket, now: float, retry_after_s: float | None) -> None:
         """Note a call for which the service asks for less (429, 503)."""
         self.rate.take_back(ticket.started_at)
-        self.sizes[ticket.axis].on_failure(ticket.size)
+        size = self.sizes[ticket.axis]
+        is_unproven = 0 < size.proven < ticket.size.ids
+        size.on_refused(ticket.size)
         if retry_after_s is not None:
             self.gate.shut(retry_after_s, now)
-        if self.refusals.on_refused(ticket.in_flight, ticket.in_second, now):
+        if is_unproven:
+            pass  # it may be for its size
+        elif self.refusals.on_refused(ticket.in_flight, ticket.in_second, now):
             self._take_caps()
         else:
             self.concurrency.on_overload(started_at=ticket.started_at, now=now)
@@ -244,10 +252,13 @@ class Pace:
     def _learn_costs(self) -> None:
         """Learn what calls cost from those that stood in no queue."""
         for cost in self._unjudged:
-            self.models[cost.axis].note(
-                ids=cost.ids, rows=cost.rows, body_bytes=cost.body_bytes, seconds=cost.seconds
-            )
+            self._learn(cost)
         self._unjudged.clear()
+
+    def _learn(self, cost: _Cost) -> None:
+        self.models[cost.axis].note(
+            ids=cost.ids, rows=cost.rows, body_bytes=cost.body_bytes, seconds=cost.seconds
+        )
 
     def _is_rate_bound(self, now: float) -> bool:
         return now - self._rate_bound_at < 5.0  # noqa: PLR2004 - seconds: lately

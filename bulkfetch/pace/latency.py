@@ -83,6 +83,10 @@ class LatencyModel:
         base_s, per_row_s = self._fit()
         return base_s + per_row_s * self.rows_per_id * ids
 
+    def seconds_at_most(self, ids: int) -> float:
+        """Return how long a call for more ids than usual may take: as if nothing were base."""
+        return self.seconds / self.ids * ids if self.ids else 0.0
+
     def _fit(self) -> tuple[float, float]:
         if not self.weight:
             return 0.0, 0.0

@@ -290,6 +290,10 @@ def _weigh(
     longest_s = call_s + row_s * most_rows + id_s * calls.ids
     risk = _risk(most_rows, longest_s, beliefs, bounds)
     mean_risk = _risk(mean_rows, mean_s, beliefs, bounds)
+    # What is too large comes in parts, however it is parted.
+    parts = 1.0
+    if beliefs.failed_rows is not None:
+        parts = max(1.0, mean_rows / max(beliefs.failed_rows, beliefs.most_rows))
     return Estimate(
         shape=calls.shape,
         title=calls.title,
@@ -300,7 +304,8 @@ def _weigh(
         surplus=round(received - wanted),
         body_bytes=round(received * beliefs.bytes_per_row.value),
         seconds=max(
-            calls.calls * mean_s * (1 + 2 * mean_risk) / bounds.workers, longest_s * (1 + 2 * risk)
+            calls.calls * mean_s * parts * (1 + 2 * mean_risk) / bounds.workers,
+            longest_s * parts * (1 + 2 * risk),
         ),
         call_s=longest_s,
         risk=risk,
@@ -400,6 +405,6 @@ def _risk(rows: float, seconds: float, beliefs: Beliefs, bounds: Bounds) -> floa
     allowed_s = min(bounds.call_s, max(COMMON_GATEWAY_S, 2 * beliefs.speed.longest_s))
     load = seconds / allowed_s
     load = max(load, rows * beliefs.bytes_per_row.value / bounds.answer_bytes)
-    if beliefs.failed_rows is not None and beliefs.failed_rows > beliefs.most_rows:
-        load = max(load, 3 * (rows / beliefs.failed_rows) ** 2)
+    if beliefs.failed_rows is not None and rows > beliefs.most_rows:
+        load = max(load, 3 * (rows / max(beliefs.failed_rows, beliefs.most_rows)) ** 2)
     return load / (1 + load)

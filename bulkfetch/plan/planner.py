@@ -268,7 +268,11 @@ class Planner:
         choice = choose(considered, current=self.shape, margin=margin, is_pinned=is_pinned)
         # A cover of listed pairs is made for a batch size.
         ratio = frontier.batch_size / self._cut_with if isinstance(self._region, PairSet) else 1
-        if choice.shape is not self.shape or not 1 / 2 < ratio < 2:  # noqa: PLR2004
+        chosen = next(each for each in found if each.shape is choice.shape)
+        if chosen.is_guess and chosen is not current and not isinstance(self._region, PairSet):
+            if choice.shape not in self._probed:
+                self._add_probe(choice.shape, chosen)
+        elif choice.shape is not self.shape or not 1 / 2 < ratio < 2:  # noqa: PLR2004
             self.revisions += choice.shape is not self.shape
             self.choice = choice
             self._add(frontier.withdraw())
@@ -305,13 +309,13 @@ class Planner:
                 and saved > max(_PROBE_WORTH_S, 2 * best.call_s)
                 and best.risk < _PROBE_RISK
             ):
-                self._probed.add(shape)
                 self._add_probe(shape, best)
                 return
 
     def _add_probe(self, shape: Shape, best: Estimate) -> None:
         """Take a batch's worth off what is whole, from its middle, and let it go first."""
         frontier = self._frontier
+        self._probed.add(shape)
         assert frontier is not None
         withdrawn = frontier.withdraw()
         cuts = cut_rectangles(withdrawn, shape, batch_size=self.batch_size)

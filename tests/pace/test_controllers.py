@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkfetch.pace.batch_size import BatchSize, round_down
+from bulkfetch.pace.batch_size import BatchSize, Size, round_down
 from bulkfetch.pace.concurrency import Concurrency
 from bulkfetch.pace.health import Health
 from bulkfetch.pace.latency import LatencyModel
@@ -209,6 +209,56 @@ def test_a_limit_of_200_is_found_and_used() -> None:
         size.begin(next_size)
         (size.on_success if next_size.ids <= 200 else size.on_too_large)(next_size)
     assert next_size.ids == 200
+
+
+def proven_at(ids: int) -> BatchSize:
+    size = BatchSize()
+    size.begin(Size(ids, is_trial=True))
+    size.on_success(Size(ids, is_trial=True))
+    return size
+
+
+def test_a_size_that_is_refused_again_and_again_while_smaller_ones_are_not_is_a_cap() -> None:
+    size = proven_at(100)
+    for _ in range(3):
+        for _ in range(4):
+            size.on_success(Size(100, is_trial=False))
+        size.begin(Size(250, is_trial=True))
+        size.on_refused(Size(250, is_trial=True))
+    assert (size.proven, size.refused) == (100, 250)
+
+
+def test_refusals_of_every_size_are_no_cap() -> None:
+    size = proven_at(100)
+    for _ in range(20):
+        size.on_success(Size(100, is_trial=False))
+        size.on_refused(Size(100, is_trial=False))
+        size.begin(Size(250, is_trial=True))
+        size.on_refused(Size(250, is_trial=True))
+    assert size.refused is None
+
+
+def test_time_outs_of_calls_larger_than_what_is_used_by_now_lower_it_no_further() -> None:
+    size = proven_at(100)
+    for _ in range(9):
+        size.on_timeout(Size(100, is_trial=False))
+    lowered = size.proven
+    assert 50 <= lowered < 100
+    for _ in range(30):
+        size.on_timeout(Size(100, is_trial=False))
+    assert size.proven == lowered
+
+
+def test_the_first_calls_are_of_many_sizes_the_largest_first() -> None:
+    size, sizes = BatchSize(), []
+    for _ in range(4):
+        sizes.append(
+            size.next(
+                left=100_000, limit=4, model=LatencyModel(), is_rate_bound=False, is_brief=True
+            )
+        )
+        size.begin(sizes[-1])
+    assert [each.ids for each in sizes] == [781, 312, 125, 50]
 
 
 @pytest.mark.parametrize(

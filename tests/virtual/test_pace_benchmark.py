@@ -100,3 +100,21 @@ def test_an_incomplete_run_is_infinitely_worse() -> None:
     assert ratio(bad, good, "makespan_s") == ratio(None, good, "calls") == float("inf")
     assert ratio(good, bad, "makespan_s") is None
     assert geometric_mean([2.0, None, 8.0]) == pytest.approx(4)
+
+
+LIMITS_UNDER_ANY_NAME = {
+    "ids, 429": {"max_ids": {"at": 60, "past": "429", "retry_after_s": 1}},
+    "ids, 503": {"max_ids": {"at": 60, "past": "503"}},
+    "rows, 413": {"max_rows": {"at": 400, "past": "413"}},
+    "rows, 503": {"max_rows": {"at": 400, "past": "503"}},
+    "rows, 504": {"max_rows": {"at": 400, "past": "504", "timeout_s": 20}},
+}
+
+
+@pytest.mark.parametrize("limits", LIMITS_UNDER_ANY_NAME.values(), ids=LIMITS_UNDER_ANY_NAME)
+def test_a_limit_on_size_is_found_whatever_the_service_calls_it(limits: dict[str, Any]) -> None:
+    service = case(Size(6_000, 20, 30_000), capacity={"slots": 8}, limits=limits)
+    figures = measure(service, Options())
+    assert figures.rows_missing == 0
+    assert figures.calls < 450
+    assert figures.makespan_s < 120
