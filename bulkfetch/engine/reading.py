@@ -6,6 +6,7 @@ its own, one after the other, and the slices are decoded in any number of thread
 """
 
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Generic, TypeVar
 
 import anyio
@@ -17,6 +18,7 @@ from bulkfetch.http.transport import Answer
 from bulkfetch.runtime import Runtime
 from bulkfetch.wire.cutter import SliceCutter
 from bulkfetch.wire.decode import Decoded, Decoder, decode_document
+from bulkfetch.wire.dialect import Source
 from bulkfetch.wire.fault import Fault
 from bulkfetch.wire.flatten import Flattener
 
@@ -35,15 +37,21 @@ class _Documents:
         self._body = body
         self._cutter = SliceCutter()
         self._pieces: Iterator[bytes] = iter(())
+        self._portions = 0
+        self._slices = 0
+        self._portion = b""
 
     def feed(self, portion: bytes) -> None:
         """Take bytes as received; `cut` goes through them."""
         self._pieces = self._body.feed(portion)
+        self._portions += 1
+        self._portion = portion
 
     def cut(self) -> bytes | None:
         """Return the next document that is complete; None when more bytes are needed."""
         for piece in self._pieces:
             for document in self._cutter.feed(piece):
+                self._slices += 1
                 return document
         return None
 
@@ -51,6 +59,20 @@ class _Documents:
         """Return the last document."""
         self._body.finish()
         return self._cutter.finish()
+
+    def source(self) -> Source | None:
+        """Return what gives the only document again, if it was received compressed."""
+        if self._portions != 1 or self._slices or not self._body.is_compressed:
+            return None
+        again = partial(_read_again, self._body.anew(), self._portion)
+        return Source(again, len(self._portion))
+
+
+def _read_again(make_body: Callable[[], Body], portion: bytes) -> bytes:
+    documents = _Documents(make_body())
+    documents.feed(portion)
+    assert documents.cut() is None
+    return documents.finish()
 
 
 class AnswerReader(Generic[RowsT]):
@@ -144,7 +166,8 @@ class AnswerReader(Generic[RowsT]):
         document = documents.cut()
         if document is not None or not is_last:
             return document
-        return decode_document(documents.finish(), self._flattener, self._decoder)
+        source = documents.source()
+        return decode_document(documents.finish(), self._flattener, self._decoder, source)
 
     async def _decode(self, document: bytes) -> Decoded[RowsT] | Fault:
         """Decode a document: a small one here, since a thread's round trip costs more."""

@@ -3,7 +3,8 @@
 One thread at a time, though.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from bulkfetch.errors import MalformedAnswerError, TooLargeError
 from bulkfetch.http.inflate import Inflater
@@ -28,6 +29,15 @@ class Body:
         self._cap_bytes = cap_bytes
         self.wire_bytes = 0
         self.body_bytes = 0
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it takes less room as received."""
+        return self._inflater is not None
+
+    def anew(self) -> "Callable[[], Body]":
+        """Return what makes such a body again, and holds next to nothing."""
+        return partial(Body, self._encoding, status=self._status, cap_bytes=self._cap_bytes)
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Take bytes as received and yield what they are, at most a few hundred kilobytes a piece.

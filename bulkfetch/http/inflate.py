@@ -6,6 +6,7 @@ switched off and done here. Every member must end with its checksum, and nothing
 
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 from bulkfetch.errors import MalformedAnswerError
 
@@ -15,11 +16,28 @@ _GZIP_WINDOW = 31
 _MAGIC = b"\x1f\x8b"
 
 
-class Inflater:
-    """Inflates the chunks of one gzip body."""
+def _fastest() -> Any:
+    """Return the module that inflates: isal's takes half as long, where there is a build of it."""
+    try:
+        from isal import isal_zlib  # noqa: PLC0415 - not on every machine
+    except ImportError:
+        return zlib
+    return isal_zlib
 
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GZIP_WINDOW)
+
+_FASTEST = _fastest()
+
+
+class Inflater:
+    """Inflates the chunks of one gzip body.
+
+    Args:
+        library: does it: `zlib`, or a module of the same interface.
+    """
+
+    def __init__(self, library: Any = _FASTEST) -> None:
+        self._library = library
+        self._member = library.decompressobj(_GZIP_WINDOW)
         self._pending = b""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
@@ -42,10 +60,10 @@ class Inflater:
                     return
                 if not data.startswith(_MAGIC):
                     raise MalformedAnswerError("Bytes follow the answer's gzip stream.")
-                self._member = zlib.decompressobj(_GZIP_WINDOW)
+                self._member = self._library.decompressobj(_GZIP_WINDOW)
             try:
                 inflated = self._member.decompress(data, _STEP_BYTES)
-            except zlib.error:
+            except self._library.error:
                 raise MalformedAnswerError("The answer's gzip stream is damaged.") from None
             data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             if inflated:

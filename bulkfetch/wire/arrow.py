@@ -7,7 +7,7 @@ objects: both forms hold the same values by construction.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import date
 from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
@@ -15,12 +15,12 @@ import pyarrow.csv as pa_csv
 
 from bulkfetch.errors import Anomaly
 from bulkfetch.record import FIELD_NAMES, FIELDS, FieldType, arrow_schema
-from bulkfetch.wire.decode import Decoded, UnprovenError, ValueTable, anomalies_of, find_anomalies
+from bulkfetch.wire.decode import Decoded, UnprovenError, ValueTables, anomalies_of, find_anomalies
 from bulkfetch.wire.dialect import Columns
 from bulkfetch.wire.flatten import Flat, Row
 from bulkfetch.wire.values import READERS, read_bool, read_date, read_int8, read_timestamp
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
 _BOM = b"\xef\xbb\xbf"
 _ENROLLMENT_ID, _COURSE_ID, _LEARNER_ID = range(3)
 
@@ -34,12 +34,10 @@ class _Number(NamedTuple):
 
 # Numbers, because making dates and times of Python's into Arrow's takes as long as all the rest.
 _NUMBERS = {
-    FieldType.DATE: _Number(pa.int32(), lambda text: (read_date(text) - _EPOCH.date()).days),
+    FieldType.DATE: _Number(pa.int32(), lambda text: read_date(text).toordinal() - _EPOCH_DAY),
     FieldType.BOOL: _Number(pa.bool_(), read_bool),
     FieldType.INT8: _Number(pa.int8(), read_int8),
-    FieldType.TIMESTAMP: _Number(
-        pa.int64(), lambda text: (read_timestamp(text) - _EPOCH) // timedelta(seconds=1)
-    ),
+    FieldType.TIMESTAMP: _Number(pa.int64(), lambda text: int(read_timestamp(text).timestamp())),
 }
 
 
@@ -48,6 +46,7 @@ class ArrowDecoder:
 
     def __init__(self) -> None:
         self._schema = arrow_schema()
+        self._tables = ValueTables({kind: number.read for kind, number in _NUMBERS.items()})
         self._dictionary = pa.dictionary(pa.int32(), pa.string())
         self._convert = pa_csv.ConvertOptions(
             column_types={
@@ -94,7 +93,7 @@ class ArrowDecoder:
             if number is None:
                 arrays.append(pa.array(column, wanted.type))
                 continue
-            table = ValueTable(number.read)
+            table = self._tables.of(field.type)
             values = list(map(table.__getitem__, column))
             arrays.append(pa.array(values, number.storage).view(wanted.type))
             if table.unreadable:

@@ -1,18 +1,18 @@
 """Decode flat text or rows into typed records: objects here, Arrow in `bulkfetch.wire.arrow`.
 
 A value that cannot be read is null in its row and kept as raw text in an anomaly. Columns are
-decoded one by one, with a table of the values already read: dates, flags and groups repeat, and a
-look-up costs a tenth of reading them.
+decoded one by one, with tables of the values already read: dates, flags and groups repeat, in one
+answer and the next, and a look-up costs a tenth of reading them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from bulkfetch.errors import Anomaly
 from bulkfetch.record import FIELDS, Enrollment, FieldType
-from bulkfetch.wire.dialect import Column, Columns
+from bulkfetch.wire.dialect import Column, Columns, Source
 from bulkfetch.wire.fault import Fault
 from bulkfetch.wire.flatten import Flat, Flattener, Row
 from bulkfetch.wire.values import READERS
@@ -20,6 +20,7 @@ from bulkfetch.wire.values import READERS
 RowsT = TypeVar("RowsT")
 
 _WIDTH = len(FIELDS)
+_VALUES_KEPT = 16_384
 # What `Enrollment._make` does, without a frame for each.
 _MAKE: Callable[[Any], Enrollment] = partial(tuple.__new__, Enrollment)
 
@@ -68,16 +69,25 @@ class Decoder(Protocol[RowsT]):
 
 
 def decode_document(
-    document: bytes, flattener: Flattener, decoder: Decoder[RowsT]
+    document: bytes,
+    flattener: Flattener,
+    decoder: Decoder[RowsT],
+    source: Source | None = None,
 ) -> Decoded[RowsT] | Fault:
     """Parse, flatten and decode one document, in one thread and one call.
+
+    Args:
+        document: the document.
+        flattener: reads it.
+        decoder: makes rows.
+        source: gives the document again, for a decoder that keeps.
 
     Raises:
         MalformedAnswerError: the document is not a whole, acceptable answer.
     """
     columns = flattener.scan(document)
     if columns is not None:
-        return decoder.from_columns(columns)
+        return decoder.from_columns(columns if source is None else replace(columns, source=source))
     found = flattener.flatten(document)
     if isinstance(found, Fault):
         return found
@@ -91,6 +101,9 @@ def decode_document(
 
 class ObjectDecoder:
     """Decodes to lists of `Enrollment`."""
+
+    def __init__(self) -> None:
+        self._tables = ValueTables(READERS)
 
     def from_columns(self, columns: Columns) -> Decoded[list[Enrollment]]:
         """See `Decoder.from_columns`."""
@@ -138,7 +151,7 @@ class ObjectDecoder:
             if field.type is FieldType.TEXT:
                 typed.append([text or None for text in texts])
                 continue
-            table = ValueTable(READERS[field.type])
+            table = self._tables.of(field.type)
             typed.append(list(map(table.__getitem__, texts)))
             if table.unreadable:
                 anomalies += find_anomalies(columns, position, table.unreadable)
@@ -169,6 +182,28 @@ def anomalies_of(
         return ()
     ids = set(enrollment_ids)
     return tuple(anomaly for anomaly in anomalies if anomaly.enrollment_id in ids)
+
+
+class ValueTables:
+    """The values already read, of each type. Threads may share it.
+
+    Args:
+        readers: what reads a text of each type, or raises ValueError.
+    """
+
+    def __init__(self, readers: Mapping[FieldType, Callable[[str], object]]) -> None:
+        self._readers = readers
+        self._tables: dict[FieldType, ValueTable] = {}
+
+    def of(self, kind: FieldType) -> "ValueTable":
+        """Return the table of a type, for one column: it is a new one once it is large.
+
+        What is unreadable in it may have been in other columns.
+        """
+        table = self._tables.get(kind)
+        if table is None or len(table) > _VALUES_KEPT:
+            table = self._tables[kind] = ValueTable(self._readers[kind])
+        return table
 
 
 class ValueTable(dict[str | None, object]):

@@ -15,7 +15,7 @@ No quantifier is nested, each match begins with a literal, and text ends at `<`:
 import copy
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -51,14 +51,24 @@ Column = Sequence[str | None]
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What gives a document again, and how many bytes it holds."""
+
+    read: Callable[[], bytes]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Columns:
     """The text of all records by column, in the order of FIELDS; None where it is absent.
 
-    The three ids are there in every record.
+    The three ids are there in every record. `source` gives the document that they stand in, if
+    there is one at hand.
     """
 
     columns: tuple[Column, ...]
     count: int
+    source: Source | None = None
 
 
 class _NotPlainError(Exception):

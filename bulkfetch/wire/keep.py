@@ -1,8 +1,10 @@
 """Decode rows together with what gives them again later, in little memory.
 
-The library hands rows on and keeps nothing, yet must show both rows of a conflict. So the text of
-each document is packed in the thread that decodes it. Arrow's own compressed form does for both:
-where many rows wait for their answer to close, only the packed form waits.
+The library hands rows on and keeps nothing, yet must show both rows of a conflict. What an answer
+was received as is kept for that, if it was compressed well: it is there already, and costs nothing
+but to read it again. Otherwise the text of each document is packed in the thread that decodes it.
+Arrow's own compressed form does for both: where many rows wait for their answer to close, only the
+packed form waits.
 """
 
 import threading
@@ -11,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bulkfetch.record import Enrollment
-from bulkfetch.wire.decode import Decoded, Decoder, ObjectDecoder
-from bulkfetch.wire.dialect import Columns
-from bulkfetch.wire.flatten import Flat, Row
+from bulkfetch.wire.decode import Decoded, Decoder, ObjectDecoder, decode_document
+from bulkfetch.wire.dialect import Columns, Source
+from bulkfetch.wire.flatten import Flat, Flattener, Row
 from bulkfetch.wire.pack import SMALL_ROWS, keep_packed, pack_columns, unpack_columns
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 RowsT = TypeVar("RowsT")
 
 _WAITING_BYTES = 16 * 1024 * 1024
+_SOURCE_BYTES = 72  # a row; packed, it takes 30 to 50
 
 
 class Kept(Generic[RowsT]):
@@ -116,6 +119,8 @@ class KeepingObjects(KeepingDecoder[list[Enrollment]]):
             recall = partial(_itself, rows)
         elif columns is None:
             recall = keep_packed(rows)
+        elif (source := _small_source(columns)) is not None:
+            recall = partial(_read_again, source)
         else:
             recall = partial(_recall_objects, pack_columns(columns))
         return Kept(partial(_itself, rows), recall)
@@ -123,6 +128,19 @@ class KeepingObjects(KeepingDecoder[list[Enrollment]]):
 
 def _recall_objects(packed: bytes) -> Sequence[tuple[Any, ...]]:
     return ObjectDecoder().from_columns(unpack_columns(packed)).rows
+
+
+def _small_source(columns: Columns) -> Source | None:
+    source = columns.source
+    if source is None or source.size > columns.count * _SOURCE_BYTES:
+        return None
+    return source
+
+
+def _read_again(source: Source) -> Sequence[tuple[Any, ...]]:
+    found = decode_document(source.read(), Flattener(), ObjectDecoder())
+    assert isinstance(found, Decoded)
+    return found.rows
 
 
 class _Room:
@@ -175,9 +193,11 @@ class KeepingArrow(KeepingDecoder[list["pa.RecordBatch"]]):
     def _keep(
         self, rows: list["pa.RecordBatch"], count: int, columns: Columns | None
     ) -> Kept[list["pa.RecordBatch"]]:
-        del columns
         if count < SMALL_ROWS:
             return Kept(partial(_itself, rows), partial(self._arrow.rows_of, rows))
+        # An answer received in one piece is small: its rows may wait as they are.
+        if columns is not None and (source := _small_source(columns)) is not None:
+            return Kept(partial(_itself, rows), partial(_read_again, source))
         (batch,) = rows
         packed = self._arrow.pack_batch(batch)
         recall = partial(self._arrow.unpack_rows, packed)
