@@ -37,6 +37,13 @@ GoneOption = Annotated[
         "is proven: keep them, mark them in gone_at, or delete them.",
     ),
 ]
+AllowOlderOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-older",
+        help="Publish into a database even where that undoes rows of a later export.",
+    ),
+]
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="The service, https://…; or BULKFETCH_URL.")
 ]
@@ -218,6 +225,7 @@ def export(
         typer.Option("--csv-raw", help="Leave CSV cells as they are, formulas too."),
     ] = False,
     gone: GoneOption = Gone.KEEP,
+    allow_older: AllowOlderOption = False,
     partial: Annotated[
         bool,
         typer.Option(
@@ -273,6 +281,7 @@ def export(
             partial=partial,
             csv_raw=csv_raw,
             gone=gone,
+            allow_older=allow_older,
             report=report,
             ca_bundle=ca_bundle,
         ),
@@ -355,6 +364,7 @@ def publish(
         typer.Option("--csv-raw", help="Leave CSV cells as they are, formulas too."),
     ] = False,
     gone: GoneOption = Gone.KEEP,
+    allow_older: AllowOlderOption = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Also of an export that has not finished.")
     ] = False,
@@ -367,7 +377,7 @@ def publish(
     from bulkfetch.cli.publish import publish as run_publish  # noqa: PLC0415
 
     run_publish(
-        PublishArguments(journal, output, output_format, csv_raw, gone, partial),
+        PublishArguments(journal, output, output_format, csv_raw, gone, allow_older, partial),
         Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
     )
 
@@ -440,8 +450,8 @@ def verify(
         typer.Option("--ca-bundle", help="PEM file of certificate authorities to trust."),
     ] = None,
     soap_path: Annotated[
-        str, typer.Option("--soap-path", help="Where SOAP calls go, below the URL.")
-    ] = "/api/v2/soap/2.0",
+        str | None, typer.Option("--soap-path", help="Likewise, where SOAP calls go below it.")
+    ] = None,
     token_path: Annotated[
         str, typer.Option("--token-path", help="Where tokens are asked for, below the URL.")
     ] = "/api/v3/token",
@@ -466,12 +476,13 @@ def verify(
             retry=RetryPolicy(attempts=attempts),
             proxy=proxy,
             ca_bundle=ca_bundle,
-            soap_path=soap_path,
             token_path=token_path,
         )
 
     run_verify(
-        VerifyArguments(journal, None if full else sample or 1_000, url, token_file, report, limit),
+        VerifyArguments(
+            journal, None if full else sample or 1_000, url, soap_path, token_file, report, limit
+        ),
         make_options,
         Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
     )

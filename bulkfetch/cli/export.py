@@ -43,6 +43,7 @@ class ExportArguments:
     partial: bool
     csv_raw: bool
     gone: Gone
+    allow_older: bool
     report: Path | None
     ca_bundle: Path | None
 
@@ -118,6 +119,7 @@ def _settle(
         output_format=arguments.format,
         csv_raw=arguments.csv_raw,
         gone=arguments.gone,
+        allow_older=arguments.allow_older,
     )
     _check_paths_differ(arguments, journal)
     require_one_stdin(arguments.asked, arguments.token_file)

@@ -33,6 +33,7 @@ class PublishArguments:
     format: str | None
     csv_raw: bool
     gone: Gone
+    allow_older: bool
     partial: bool
 
 
@@ -47,6 +48,7 @@ def publish(arguments: PublishArguments, console: Console) -> None:
             output_format=arguments.format,
             csv_raw=arguments.csv_raw,
             gone=arguments.gone,
+            allow_older=arguments.allow_older,
         )
         if Path(arguments.output).resolve() == arguments.journal.resolve():
             raise UsageError("The output and the journal are the same file.")

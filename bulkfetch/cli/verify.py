@@ -34,6 +34,7 @@ class VerifyArguments:
     journal: Path
     sample: int | None
     url: str | None
+    soap_path: str | None
     token_file: str | None
     report: Path | None
     limit: int
@@ -57,6 +58,7 @@ def verify(
                 url=None if arguments.url is None else check_base_url(arguments.url),
                 sample=arguments.sample,
                 options=options,
+                soap_path=arguments.soap_path,
             )
         )
         try:

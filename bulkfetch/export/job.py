@@ -135,7 +135,13 @@ class ExportJob:
         """
         settings = self._settings
         await self._offload(settings.sink.check)
-        identity = JournalIdentity(OPERATION, settings.base_url, settings.region, settings.discover)
+        identity = JournalIdentity(
+            OPERATION,
+            settings.base_url,
+            settings.region,
+            settings.discover,
+            settings.options.soap_path,
+        )
         journal = await self._offload(
             functools.partial(
                 Journal.open,

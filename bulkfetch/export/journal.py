@@ -32,13 +32,14 @@ from bulkfetch.export.cover import is_covered
 from bulkfetch.export.database import is_blank, mapped
 from bulkfetch.export.journal_codec import (
     checksum_batch,
-    checksum_page,
     choose,
     from_ipc,
     to_bits,
     to_ipc,
 )
 from bulkfetch.export.journal_file import JournalFile
+from bulkfetch.export.journal_identity import check_identity, keep_identity, read_identity
+from bulkfetch.export.journal_pages import keep_page, read_pages
 from bulkfetch.export.journal_records import (
     ChangedInputsError,
     Effort,
@@ -46,10 +47,9 @@ from bulkfetch.export.journal_records import (
     JournalIdentity,
     JournalTotals,
     RunRecord,
-    compare_regions,
 )
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
-from bulkfetch.plan.region import PairSet, Region, list_pairs, read_pairs
+from bulkfetch.plan.region import Region
 
 __all__ = [
     "ChangedInputsError",
@@ -141,27 +141,7 @@ class Journal:
         Raises:
             DamagedJournalError: it cannot be told.
         """
-        operation, endpoint = self._file.meta("operation"), self._file.meta("endpoint")
-        try:
-            numbers = json.loads(self._file.meta("region") or "null")
-            axes = frozenset(map(Axis, json.loads(self._file.meta("discovered") or "null")))
-            lists = self._file.sides(numbers)
-            if len(numbers) == 1 and operation is not None and endpoint is not None:
-                pairs = read_pairs(lists[numbers[0]] or ())
-                return JournalIdentity(operation, endpoint, pairs, axes)
-            learners, courses = numbers
-        except (ValueError, TypeError):
-            operation = None
-        if operation is None or endpoint is None:
-            raise self._file.damaged()
-        region = Rectangle(lists[learners], lists[courses])
-        for axis in axes:
-            pages = self.pages(axis)
-            ids = {unit for page in pages for unit in page.ids}
-            # No ids are no list: the listing says so, and begins anew.
-            if ids and not pages[-1].next_token:
-                region = region.replace(axis, tuple(sorted(ids)))
-        return JournalIdentity(operation, endpoint, region, axes)
+        return read_identity(self._file)
 
     def commit(
         self,
@@ -289,6 +269,26 @@ class Journal:
                 raise self._file.damaged(f"Batch {number}")
             yield rows, data[-1]
 
+    def finished_at(self) -> list[tuple[Rectangle, float]]:
+        """Return the rectangles of all finished batches, and when their calls ended.
+
+        Times are seconds since 1970.
+
+        Raises:
+            DamagedJournalError: a side does not match its digest.
+        """
+        rows = self._file.select("SELECT learners, courses, ended_at FROM batch")
+        sides = self._file.sides([side for row in rows for side in row[:2]])
+        return [
+            (Rectangle(sides[learners], sides[courses]), ended_at)
+            for learners, courses, ended_at in rows
+        ]
+
+    def begun_at(self) -> float | None:
+        """Return when the first run began, in seconds since 1970."""
+        ((first,),) = self._file.select("SELECT min(started_at) FROM run")
+        return None if first is None else float(first)
+
     def totals(self) -> JournalTotals:
         """Return the sums over the finished batches."""
         (sums,) = self._file.select(
@@ -314,13 +314,8 @@ class Journal:
         Raises:
             SinkError: the disk is full or fails.
         """
-        with self._file.transaction() as connection:
-            ids = self._file.keep_side(page.ids)
-            place = (page.axis.value, page.position, page.token, page.next_token, ids, page.items)
-            connection.execute(
-                "INSERT INTO page VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*place, page.latency_s, page.received_at, checksum_page(*place)),
-            )
+        with self._file.transaction():
+            keep_page(self._file, page)
             self._keep_effort(effort)
 
     def pages(self, axis: Axis) -> list[ListedPage]:
@@ -329,26 +324,7 @@ class Journal:
         Raises:
             DamagedJournalError: they do not hang together.
         """
-        rows = self._file.select("SELECT * FROM page WHERE axis = ? ORDER BY position", axis.value)
-        lists = self._file.sides([row[4] for row in rows])
-        pages: list[ListedPage] = []
-        token = ""
-        for name, position, sent, next_token, ids, items, latency_s, received_at, checksum in rows:
-            side = lists[ids]
-            place = (name, position, sent, next_token, ids, items)
-            if (
-                side is None
-                or checksum_page(*place) != checksum
-                or position != len(pages)
-                or sent != token
-                or (pages and not token)
-            ):
-                raise self._file.damaged(f"Page {len(pages) + 1} of the {name}")
-            pages.append(
-                ListedPage(axis, position, sent, next_token, side, items, latency_s, received_at)
-            )
-            token = next_token
-        return pages
+        return read_pages(self._file, axis)
 
     def forget_pages(self, axis: Axis) -> None:
         """Forget a listing, so that it begins anew."""
@@ -471,16 +447,7 @@ class Journal:
         self._file.close()
 
     def _begin(self, identity: JournalIdentity) -> None:
-        def fill() -> None:
-            for key, value in (
-                ("operation", identity.operation),
-                ("endpoint", identity.endpoint),
-                ("region", json.dumps(self._keep_region(identity.region))),
-                ("discovered", json.dumps(sorted(axis.value for axis in identity.discovered))),
-            ):
-                self._file.set_meta(key, value)
-
-        self._file.create(fill)
+        self._file.create(partial(keep_identity, self._file, identity))
 
     def _check_soundness(self) -> None:
         """Refuse a file that is not a whole journal of this program and version."""
@@ -491,21 +458,7 @@ class Journal:
     def _check(self, identity: JournalIdentity) -> None:
         """Refuse a journal that is not of these inputs."""
         self._check_soundness()
-        was = self.identity
-        differences = [
-            f"{name} was {before!r}, is {now!r}"
-            for name, before, now in (
-                ("the operation", was.operation, identity.operation),
-                ("the endpoint", was.endpoint, identity.endpoint),
-            )
-            if before != now
-        ]
-        differences += compare_regions(was, identity)
-        if differences:
-            raise ChangedInputsError(
-                f"The journal {self.path} belongs to other inputs: {'; '.join(differences)}. "
-                "Give the same inputs, name another journal, or begin anew with --restart."
-            )
+        check_identity(self._file, identity)
 
     def _base(self, rectangle: Rectangle, axis: Axis) -> Side:
         """Return the ids that the bits of a batch stand for."""
@@ -518,12 +471,6 @@ class Journal:
                 return None
             self._region = identity.region
         return self._region.side(axis)
-
-    def _keep_region(self, region: Region) -> Sequence[int | None]:
-        """Keep two id lists, or one list of pairs."""
-        if isinstance(region, PairSet):
-            return [self._file.keep_side(list_pairs(region))]
-        return self._keep_sides(region)
 
     def _keep_sides(self, rectangle: Rectangle) -> tuple[int | None, int | None]:
         keep = self._file.keep_side

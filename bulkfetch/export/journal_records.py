@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from bulkfetch.errors import Anomaly, JournalError
+from bulkfetch.http.address import SOAP_PATH
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region
 
@@ -17,14 +18,25 @@ class ChangedInputsError(JournalError):
 class JournalIdentity:
     """What must not change between the runs of one export.
 
-    `discovered` are the axes whose ids come from the account; until their listing is complete,
-    the region has no side there.
+    Attributes:
+        operation: that is called.
+        endpoint: the service's base URL.
+        region: what is asked for.
+        discovered: the axes whose ids come from the account; until their listing is complete, the
+            region has no side there.
+        soap_path: where calls go, below the base URL.
     """
 
     operation: str
     endpoint: str
     region: Region
     discovered: frozenset[Axis] = frozenset()
+    soap_path: str = SOAP_PATH
+
+    @property
+    def url(self) -> str:
+        """What is called."""
+        return self.endpoint + self.soap_path
 
     @property
     def is_settled(self) -> bool:

@@ -11,7 +11,7 @@ are; whether a row was missed or has come since, the service alone knows.
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,6 +60,7 @@ class VerifySettings:
         journal: its file.
         credentials: a token, or what to get tokens with.
         url: the service; it must be the journal's. None takes that.
+        soap_path: where calls go, below it; likewise, and instead of the options'.
         sample: how many ids are asked for again; None for all.
         options: workers, limits, retries; the size of batches is this module's.
     """
@@ -69,6 +70,7 @@ class VerifySettings:
     url: str | None = None
     sample: int | None = None
     options: Options = Options()  # noqa: RUF009 - frozen
+    soap_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class _Plan:
     """What is asked for again."""
 
     endpoint: str
+    soap_path: str
     region: Region
     kept: Coverage
     area: Rectangle
@@ -202,10 +205,11 @@ class VerifyJob:
         """
         settings, random = self._settings, self._runtime.random
         identity, finished = journal.identity, journal.finished()
-        if settings.url is not None and settings.url != identity.endpoint:
+        url = (settings.url or identity.endpoint) + (settings.soap_path or identity.soap_path)
+        if url != identity.url:
             raise UsageError(
-                f"The journal {journal.path} is of {identity.endpoint}, not of {settings.url}: "
-                "leave --url out, or name that."
+                f"The journal {journal.path} is of {identity.url}, not of {url}: "
+                "leave --url and --soap-path out, or name that."
             )
         kept = cover(identity.region, finished)
         area = covered_area(identity.region, kept)
@@ -227,6 +231,7 @@ class VerifyJob:
             calls = regroup(area, finished, random)
         return _Plan(
             endpoint=identity.endpoint,
+            soap_path=identity.soap_path,
             region=identity.region,
             kept=kept,
             area=area,
@@ -247,15 +252,16 @@ class VerifyJob:
             await self._offload(spool.add, batch.fetched.rows)
             self._fetched.append(batch.fetched.rectangle)
 
+        options = replace(settings.options, soap_path=plan.soap_path)
         async with open_service(
-            plan.endpoint, settings.credentials, settings.options, self._runtime
+            plan.endpoint, settings.credentials, options, self._runtime
         ) as service:
             exchange = HttpExchange(service, ArrowDecoder(), self._counters, plan.region)
             return await fetch_calls(
                 plan.calls,
                 Caller(_Fresh(exchange), service.desk, self._counters),
                 keep,
-                options=settings.options,
+                options=options,
                 runtime=self._runtime,
                 counters=self._counters,
             )

@@ -21,6 +21,7 @@ def choose_sink(
     output_format: str | None = None,
     csv_raw: bool = False,
     gone: Gone = Gone.KEEP,
+    allow_older: bool = False,
 ) -> Sink:
     """Return the sink of an output: a file, a database's URL, or `-` for standard output.
 
@@ -30,6 +31,7 @@ def choose_sink(
         output_format: overrides what a file's name says.
         csv_raw: leave cells of a CSV as they are, also those that a spreadsheet would run.
         gone: what is done about rows of earlier exports that are no longer in the service.
+        allow_older: publish into a database also what undoes rows of a later export.
 
     Raises:
         UsageError: no such output can be written.
@@ -37,13 +39,15 @@ def choose_sink(
     if is_database_url(output):
         if output_format is not None:
             raise UsageError("--format goes with a file or standard output, not with a database.")
-        return PostgresSink(parse_url(output), gone)
+        return PostgresSink(parse_url(output), gone, allow_older)
     if "://" in output:  # not quoted: it may hold a password
         raise UsageError("The output is a URL, but not of PostgreSQL: postgresql://….")
     if gone is not Gone.KEEP:
         raise UsageError(
             "--gone goes with a database: a file is replaced whole, and holds what is there now."
         )
+    if allow_older:
+        raise UsageError("--allow-older goes with a database: a file is replaced whole.")
     kind = format_of(output, output_format)
     if output == "-":
         return StreamSink(stdout, kind, csv_raw)

@@ -8,12 +8,22 @@ import pyarrow as pa
 
 from bulkfetch.errors import SinkError
 from bulkfetch.export.sinks.postgres import Gone
+from bulkfetch.export.sinks.postgres.exports import (
+    Export,
+    find_exports,
+    find_later,
+    forget,
+    note,
+    refuse,
+    require_kept,
+)
 from bulkfetch.export.sinks.postgres.gone import remove_gone
 from bulkfetch.export.sinks.postgres.session import open_session
 from bulkfetch.export.sinks.postgres.table import (
     copy_incoming,
     create_table,
     find_table,
+    lock_table,
     merge_incoming,
 )
 from bulkfetch.export.sinks.postgres.url import DatabaseUrl
@@ -29,10 +39,12 @@ class PostgresSink:
     Attributes:
         url: of the database, with the schema.
         gone: what is done about rows of earlier exports that are no longer in the service.
+        allow_older: publish also what undoes rows of a later export.
     """
 
     url: DatabaseUrl
     gone: Gone = Gone.KEEP
+    allow_older: bool = False
 
     @property
     def name(self) -> str:
@@ -47,7 +59,10 @@ class PostgresSink:
             SinkError: the server cannot be reached, or the table cannot be used.
         """
         with open_session(self.url) as session:
-            find_table(session, self.url.schema, self.gone)
+            table = find_table(session, self.url.schema, self.gone)
+            exports = find_exports(session, table)
+            if self.gone is not Gone.KEEP and not self.allow_older:
+                require_kept(exports)
 
     def partial(self) -> Self:
         """Return the table itself: rows are added, and only what is proven gone goes."""
@@ -81,11 +96,21 @@ class PostgresSink:
             copy_incoming(session, rows)
             if not table.exists:
                 create_table(session, table)
+            has_rows = lock_table(session, table)
+            exports = find_exports(session, table)
+            export = Export.of(publication.journal)
+            if not has_rows:
+                forget(session, exports)
+            later = find_later(session, exports, export)
             inserted, updated = merge_incoming(session, table)
             changes = {"inserted": inserted, "updated": updated}
             if self.gone is not Gone.KEEP:
                 journal = publication.journal
                 coverage = cover(journal.identity.region, journal.finished())
                 changes["gone"] = remove_gone(session, table, coverage, self.gone)
+            if later is None or (self.allow_older and any(changes.values())):
+                note(session, exports, export)
+            elif any(changes.values()):
+                raise refuse(table, export, later, changes)
             session.commit()
         return Written(0, changes)

@@ -1,0 +1,44 @@
+"""The pages that list the account's ids, as the journal keeps them."""
+
+from bulkfetch.engine.listing import ListedPage
+from bulkfetch.export.journal_codec import checksum_page
+from bulkfetch.export.journal_file import JournalFile
+from bulkfetch.plan.rectangle import Axis
+
+
+def keep_page(file: JournalFile, page: ListedPage) -> None:
+    """Keep a page; call it within a transaction."""
+    ids = file.keep_side(page.ids)
+    place = (page.axis.value, page.position, page.token, page.next_token, ids, page.items)
+    file.connection.execute(
+        "INSERT INTO page VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*place, page.latency_s, page.received_at, checksum_page(*place)),
+    )
+
+
+def read_pages(file: JournalFile, axis: Axis) -> list[ListedPage]:
+    """Return the pages of a listing so far, in their order.
+
+    Raises:
+        DamagedJournalError: they do not hang together.
+    """
+    rows = file.select("SELECT * FROM page WHERE axis = ? ORDER BY position", axis.value)
+    lists = file.sides([row[4] for row in rows])
+    pages: list[ListedPage] = []
+    token = ""
+    for name, position, sent, next_token, ids, items, latency_s, received_at, checksum in rows:
+        side = lists[ids]
+        place = (name, position, sent, next_token, ids, items)
+        if (
+            side is None
+            or checksum_page(*place) != checksum
+            or position != len(pages)
+            or sent != token
+            or (pages and not token)
+        ):
+            raise file.damaged(f"Page {len(pages) + 1} of the {name}")
+        pages.append(
+            ListedPage(axis, position, sent, next_token, side, items, latency_s, received_at)
+        )
+        token = next_token
+    return pages
