@@ -32,9 +32,11 @@ def test_a_journal_that_does_not_say_the_path_is_of_the_usual_one(
 ) -> None:
     place = serve()
     assert bulkfetch(*place.export()).returncode == 0
-    with contextlib.closing(sqlite3.connect(place.directory / "o.csv.bulkfetch")) as journal:
-        with journal:
-            journal.execute("DELETE FROM meta WHERE key = 'soap_path'")
+    with (
+        contextlib.closing(sqlite3.connect(place.directory / "o.csv.bulkfetch")) as journal,
+        journal,
+    ):
+        journal.execute("DELETE FROM meta WHERE key = 'soap_path'")
     calls = len(place.simulator.ledger.calls)
     assert bulkfetch(*place.export()).returncode == 0
     assert bulkfetch(*place.export("--soap-path", "/elsewhere")).returncode == 6

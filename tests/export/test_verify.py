@@ -231,7 +231,7 @@ async def test_another_service_an_empty_or_a_missing_journal_is_refused(
     async with place.serve(BEFORE) as simulator:
         await place.export(simulator, REGIONS["both"])
         calls = len(simulator.ledger.calls)
-        with pytest.raises(UsageError, match="leave --url out"):
+        with pytest.raises(UsageError, match="leave --url and --soap-path out"):
             await VerifyJob(
                 VerifySettings(place.journal, CREDENTIALS, url="https://example.org")
             ).run()
