@@ -1,8 +1,13 @@
-"""Show where an export stands: a bar on a terminal, plain lines elsewhere."""
+"""Show where an export stands: a bar on a terminal, plain lines elsewhere.
+
+An outage of the service is said once when it begins and once when it ends, in both.
+"""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Protocol
 
 import anyio
@@ -19,9 +24,11 @@ from rich.text import Text
 
 from bulkfetch.cli.console import Console
 from bulkfetch.export.job import Progress as State
+from bulkfetch.redact import escape_controls
 
 _BAR_EVERY_S = 0.1
-_LINE_EVERY_S = 10.0
+_LOOK_EVERY_S = 0.25
+_LOOKS_PER_LINE = 40  # a line every ten seconds
 
 
 class Job(Protocol):
@@ -39,17 +46,26 @@ class Job(Protocol):
 
 async def show_progress(job: Job, console: Console) -> None:
     """Show a job's progress until cancelled."""
+    outages = Outages()
     if console.shows_bar:
-        with _bar(console) as update:
+        with _bar(console) as (bar, update):
             try:
                 while True:
                     update(job)
+                    if line := outages.note(job.progress()):
+                        bar.console.print(Text(escape_controls(line.text)), soft_wrap=True)
                     await anyio.sleep(_BAR_EVERY_S)
             finally:
                 update(job)
+    looks = 0
     while not console.is_quiet:
-        await anyio.sleep(_LINE_EVERY_S)
+        await anyio.sleep(_LOOK_EVERY_S)
+        looks += 1
         state = job.progress()
+        if line := outages.note(state):
+            console.say("outage", line.text, **line.details)
+        if looks % _LOOKS_PER_LINE:
+            continue
         console.say(
             "progress",
             f"{state.phase}: {_count_ids(state)} ids, {state.rows:,} rows, "
@@ -64,6 +80,45 @@ async def show_progress(job: Job, console: Console) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class OutageLine:
+    """What to say of an outage: a sentence, and the same for machines."""
+
+    text: str
+    details: dict[str, object]
+
+
+class Outages:
+    """Knows what was said of outages, and says each beginning and each end once."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def note(self, state: State) -> OutageLine | None:
+        """Look at where a job stands; return what is new, if anything is."""
+        now, since = state.unreachable, self._since
+        if now is not None and since is None:
+            self._since = now.since
+            wait_s = max(0.0, now.next_probe_at - time.time())
+            return OutageLine(
+                f"The service is unreachable since {_clock(now.since)}: {now.cause} All calls "
+                f"wait; next probe in {wait_s:.0f} s, gives up at {_clock(now.gives_up_at)}.",
+                {"state": "began", **asdict(now)},
+            )
+        if now is None and since is not None:
+            self._since = None
+            took_s = time.time() - since
+            return OutageLine(
+                f"The service answers again, after {took_s:,.0f} s.",
+                {"state": "ended", "seconds": round(took_s, 1)},
+            )
+        return None
+
+
+def _clock(since_1970: float) -> str:
+    return datetime.fromtimestamp(since_1970).astimezone().strftime("%H:%M:%S")
+
+
 class _TwoLines(Progress):
     """A bar with a line of numbers below it: together they would not fit 80 columns."""
 
@@ -75,8 +130,8 @@ class _TwoLines(Progress):
 
 
 @contextlib.contextmanager
-def _bar(console: Console) -> Iterator[Callable[[Job], None]]:
-    """Draw the bar; the function given brings it up to date."""
+def _bar(console: Console) -> Iterator[tuple[Progress, Callable[[Job], None]]]:
+    """Draw the bar; the function given with it brings it up to date."""
     rich_console = RichConsole(file=console.stream, markup=False, highlight=False)
     bar = _TwoLines(
         TextColumn("{task.description:10}", markup=False),
@@ -107,7 +162,7 @@ def _bar(console: Console) -> Iterator[Callable[[Job], None]]:
                 ids=f"{_count_ids(state)} ids",
             )
 
-        yield update
+        yield bar, update
 
 
 def _count_ids(state: State) -> str:

@@ -75,10 +75,24 @@ class ExportSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The service is out. Times are seconds since 1970; `cause` is the latest error, fit to show.
+
+    `gives_up_at` is when the run ends if the service is not back.
+    """
+
+    since: float
+    next_probe_at: float
+    gives_up_at: float
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Where an export stands. `phase` is opening, listing, fetching, publishing or done.
 
     `ids_total` is None while the account's ids are being listed; `ids_done` are those listed.
+    `unreachable` is None while the service answers.
     """
 
     phase: str
@@ -89,6 +103,7 @@ class Progress:
     in_flight: int
     retries: int
     resumed_rows: int
+    unreachable: Unreachable | None = None
 
 
 class ExportJob:
@@ -117,6 +132,7 @@ class ExportJob:
         self._pairs_before = 0
         self._region = settings.region
         self._listed = 0
+        self._pace: Pace | None = None
         self._notes_due_at = float("-inf")
         self._quarantined_kept = 0
         self._findings: Findings | None = None
@@ -180,6 +196,7 @@ class ExportJob:
                 return
 
         options, pace = settings.options, make_pace(settings.options, self._runtime)
+        self._pace = pace
 
         async def commit(batch: Batch[list[pa.RecordBatch]]) -> None:
             with anyio.CancelScope(shield=True):
@@ -320,6 +337,19 @@ class ExportJob:
             in_flight=counters.in_flight,
             retries=counters.retries,
             resumed_rows=self._resumed_rows,
+            unreachable=self._unreachable(),
+        )
+
+    def _unreachable(self) -> Unreachable | None:
+        health = None if self._pace is None else self._pace.health
+        if health is None or health.outage is None:
+            return None
+        outage, since_1970 = health.outage, self._runtime.wall_clock() - self._runtime.clock()
+        return Unreachable(
+            since=since_1970 + outage.began_at,
+            next_probe_at=since_1970 + health.next_probe_at,
+            gives_up_at=since_1970 + outage.ends_at,
+            cause=outage.cause,
         )
 
     def report(self) -> dict[str, object]:

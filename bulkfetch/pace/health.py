@@ -97,6 +97,11 @@ class Health:
             self.outage = Outage(self.outage.began_at, self.outage.ends_at, cause)
         self._wait_for_probe(now)
 
+    @property
+    def next_probe_at(self) -> float:
+        """When somebody may ask whether the service is back, if nobody does so now."""
+        return self._next_probe_at
+
     def is_given_up(self, now: float) -> bool:
         """Whether the outage has lasted for as long as it may."""
         return self.outage is not None and now >= self.outage.ends_at

@@ -1,0 +1,195 @@
+"""What ends a run early, and what is said of an outage: by the public door, in real time."""
+
+import contextlib
+import itertools
+import json
+import os
+import pty
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bulkfetch.export.journal import Journal
+from bulkfetch.simulator import Profile
+from bulkfetch.simulator.profile import Window
+
+Bulkfetch = Callable[..., subprocess.CompletedProcess[bytes]]
+Serve = Callable[..., Any]
+ALONG = ("--shape", "learners", "--batch-size", "20", "--workers", "2")
+
+
+def last_lines(result: subprocess.CompletedProcess[bytes]) -> tuple[str, str]:
+    """Return what was said in the end, and the command to go on with."""
+    *said, command = result.stderr.decode().splitlines()
+    return "\n".join(said), command.strip()
+
+
+def go_on(bulkfetch: Bulkfetch, command: str) -> subprocess.CompletedProcess[bytes]:
+    name, *arguments = shlex.split(command)
+    assert name == "bulkfetch"
+    return bulkfetch(*arguments)
+
+
+Pairs = set[tuple[str, str]]
+
+
+def asked(place: Any, since: int = 0) -> Pairs:
+    everything = place.account.course_ids
+    return {
+        pair
+        for call in place.simulator.ledger.calls[since:]
+        for pair in itertools.product(call.learner_ids or (), call.course_ids or everything)
+    }
+
+
+def fetched(place: Any) -> Pairs:
+    """Return what the journal has."""
+    with contextlib.closing(Journal.open_existing(place.directory / "o.csv.bulkfetch")) as journal:
+        return {
+            pair
+            for batch in journal.finished()
+            for pair in itertools.product(batch.learners or (), batch.courses or ())
+        }
+
+
+@contextmanager
+def out(place: Any, *, seconds: float, after_calls: int = 3) -> Iterator[None]:
+    """Have the service go out once it has answered some more calls, for so long."""
+    service = place.simulator._service
+    before: Profile = service._profile
+    begin, is_over = len(place.simulator.ledger.calls), threading.Event()
+
+    def switch() -> None:
+        while len(place.simulator.ledger.calls) < begin + after_calls and not is_over.is_set():
+            time.sleep(0.01)
+        service._profile = replace(before, schedule=(Window(from_s=0, to_s=9e9, outage=True),))
+        is_over.wait(seconds)
+        service._profile = before
+
+    thread = threading.Thread(target=switch)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def test_a_run_in_which_everything_is_rejected_is_stopped(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    learners = sorted(place.account.learner_ids)
+    place.simulator._service.poison_learners = frozenset(learners[::4])
+    result = bulkfetch(*place.export(*ALONG, "--max-quarantined", "5"))
+    assert result.returncode == 3
+    said, command = last_lines(result)
+    # A call under way when the sixth was found may find another.
+    found = re.search(r"[67] quarantined", said)
+    assert found
+    assert "more than 5 ids or pairs were rejected" in said
+    assert "Wrong parameters" in said
+    kept = fetched(place)
+    assert len(kept) < len(learners) * len(place.account.course_ids) / 2
+    # When the ids are mended the same command goes on with what was not asked for yet.
+    place.simulator._service.poison_learners = frozenset()
+    before = len(place.simulator.ledger.calls)
+    result = go_on(bulkfetch, command)
+    assert result.returncode == 3
+    assert kept.isdisjoint(asked(place, before))
+    said, command = last_lines(result)
+    assert found[0] in said
+    assert command.endswith("--retry-quarantined")
+    assert go_on(bulkfetch, command).returncode == 0
+
+
+def test_no_call_begins_after_the_deadline(bulkfetch: Bulkfetch, serve: Serve) -> None:
+    place = serve({"name": "slow", "latency": {"base_ms": 300.0}})
+    result = bulkfetch(*place.export(*ALONG, "--deadline", "2s"))
+    assert result.returncode == 3
+    said, command = last_lines(result)
+    assert "the time given with the deadline was over" in said
+    calls = place.simulator.ledger.calls
+    begun = [call.started_s for call in calls]
+    assert max(begun) - min(begun) < 2.2
+    kept = fetched(place)
+    assert kept
+    before = len(calls)
+    result = go_on(bulkfetch, command.replace(" --deadline 2s", ""))
+    assert result.returncode == 0, result.stderr
+    assert kept.isdisjoint(asked(place, before))
+
+
+def test_an_outage_that_lasts_too_long_ends_the_run(bulkfetch: Bulkfetch, serve: Serve) -> None:
+    place = serve()
+    with out(place, seconds=60):
+        started = time.monotonic()
+        result = bulkfetch(*place.export(*ALONG, "--max-outage", "2s"))
+        assert time.monotonic() - started < 30
+    assert result.returncode == 3
+    said, command = last_lines(result)
+    assert "The service is unreachable since" in said
+    assert "answers again" not in said
+    assert "the service does not answer" in said
+    kept = fetched(place)
+    assert kept
+    before = len(place.simulator.ledger.calls)
+    result = go_on(bulkfetch, command)
+    assert result.returncode == 0, result.stderr
+    assert kept.isdisjoint(asked(place, before))
+
+
+@pytest.mark.parametrize("how", ["text", "json", "quiet"])
+def test_an_outage_is_said_once_as_it_begins_and_once_as_it_ends(
+    bulkfetch: Bulkfetch, serve: Serve, how: str
+) -> None:
+    place = serve()
+    more = {"text": [], "json": ["--log-format", "json"], "quiet": ["--quiet"]}[how]
+    with out(place, seconds=4):
+        result = bulkfetch(*place.export(*ALONG, *more))
+    assert result.returncode == 0
+    said = result.stderr.decode().splitlines()
+    if how == "quiet":
+        assert said == []
+    elif how == "json":
+        events = [event for event in map(json.loads, said) if event["event"] == "outage"]
+        assert [event["state"] for event in events] == ["began", "ended"]
+        assert events[0]["gives_up_at"] - events[0]["since"] == pytest.approx(600, abs=1)
+        assert events[0]["since"] <= events[0]["next_probe_at"] < events[0]["gives_up_at"]
+    else:
+        (began,) = [line for line in said if "unreachable since" in line]
+        assert "next probe in" in began
+        assert "gives up at" in began
+        (ended,) = [line for line in said if "answers again" in line]
+        assert said.index(began) < said.index(ended)
+
+
+def test_at_a_terminal_an_outage_is_said_above_the_bar(serve: Serve) -> None:
+    place = serve()
+    master, slave = pty.openpty()
+    with out(place, seconds=4):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bulkfetch", *place.export(*ALONG)],
+            cwd=place.directory,
+            stderr=slave,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+        )
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while part := os.read(master, 65536):
+                shown += part
+        os.close(master)
+        assert process.wait(timeout=60) == 0
+    assert shown.count(b"unreachable since") == 1
+    assert shown.count(b"answers again") == 1
+    assert b"ETA" in shown
