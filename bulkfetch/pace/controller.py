@@ -124,6 +124,8 @@ class Pace:
         rate_s = self.rate.wait_s(now)
         if rate_s > 0:
             self._rate_bound_at = now
+        elif self.refusals.wants_a_lone_call(self.in_flight):
+            return self.rate.lone_s(now)
         return rate_s
 
     def size(self, axis: Axis, left: int, now: float) -> Size:
@@ -152,7 +154,9 @@ class Pace:
         ids, model = ticket.size.ids, self.models[ticket.axis]
         expected_s = max(model.seconds_of(ids), model.seconds_at_most(ids))
         expected_s *= self.concurrency.slowdown
-        if self.settings.batch_size is not None or not self.sizes[ticket.axis].proven:
+        if self.settings.batch_size is not None or not (
+            self.sizes[ticket.axis].proven and model.is_known
+        ):
             return None
         return max(_PATIENCE_FLOOR_S, _PATIENCE * expected_s)
 
@@ -175,11 +179,12 @@ class Pace:
         model = self.models[ticket.axis]
         seconds = seconds or now - ticket.started_at
         cost = _Cost(ticket.axis, ticket.size.ids, rows, body_bytes, seconds)
-        if self.concurrency.is_slow_start and ticket.in_flight <= _START:
+        is_early = self.concurrency.is_slow_start or not self.concurrency.epochs
+        if is_early and ticket.in_flight <= _START:
             self._learn(cost)  # hardly anything else was in flight
         else:
             self._unjudged.append(cost)
-        self.refusals.on_admitted(ticket.in_flight, ticket.in_second)
+        self.refusals.on_admitted(ticket.in_flight, ticket.in_second, now)
         self.sizes[ticket.axis].on_success(ticket.size)
         self.concurrency.on_success(
             started_at=ticket.started_at,

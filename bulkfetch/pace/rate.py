@@ -41,6 +41,10 @@ class CallRate:
         self.waited += 1
         return self._free_at - now
 
+    def lone_s(self, now: float) -> float:
+        """Return how long until no call has begun for a second; 0 is now."""
+        return max(0.0, self._begun[-1] + _WINDOW_S - now) if self._begun else 0.0
+
     def begin(self, now: float) -> int:
         """Note that a call begins; return how many did in the last second, itself counted."""
         rate = self.per_second

@@ -6,7 +6,9 @@ let in from those refused, with hardly an exception, that is the service's limit
 neither does, as in a brown-out, refusals say nothing about how many calls are too many.
 
 A limit that was found is tried again, one call or a tenth above it, after half a minute, then after
-twice as long each time. Explicit state and steps, no I/O.
+twice as long each time. Calls that begin together are too many in both ways; so the one call more
+begins when none has for a second, sooner where both explain the refusals; if it is let in, it may
+have been the rate all along. Explicit state and steps, no I/O.
 """
 
 from collections import deque
@@ -16,6 +18,7 @@ _KEPT = 64
 _EXCEPTIONS = 0.2  # of the refusals, that a threshold may leave unexplained
 _TRY_AGAIN_S = 30.0
 _TRY_AGAIN_CAP_S = 480.0
+_TELL_APART_S = 5.0
 RATE_MARGIN = 0.95
 
 
@@ -42,6 +45,7 @@ class Refusals:
         self._outcomes: deque[_Outcome] = deque(maxlen=_KEPT)
         self._in_flight: _Cap | None = None
         self._in_second: _Cap | None = None
+        self._tried: int | None = None  # calls in flight, one more than the cap was
 
     @property
     def most_in_flight(self) -> int | None:
@@ -53,23 +57,35 @@ class Refusals:
         """Calls that the service takes in a second, as far as is known."""
         return None if self._in_second is None else self._in_second.most
 
-    def on_admitted(self, in_flight: int, in_second: int) -> None:
+    def on_admitted(self, in_flight: int, in_second: int, now: float) -> None:
         """Note a call that was let in; one beyond a cap raises it."""
         self._outcomes.append(_Outcome(in_flight, in_second, is_refused=False))
+        if self._tried is not None and in_flight >= self._tried:
+            self._tried = None
+            for_rate, rate_missed, allowed = self._rate()
+            if for_rate and rate_missed <= min(allowed, self._at_a_time()[1] - 1):
+                self._in_flight = None
+                self._in_second = _set(self._in_second, for_rate, now)
         for cap, value in ((self._in_flight, in_flight), (self._in_second, in_second)):
             if cap is not None and value > cap.most:
                 cap.most = float(value)
                 cap.wait_s = _TRY_AGAIN_S
 
+    def wants_a_lone_call(self, in_flight: int) -> bool:
+        """Whether the next call tries a cap on calls in flight, so many of which there are."""
+        return self._tried is not None and in_flight + 1 >= self._tried
+
     def on_refused(self, in_flight: int, in_second: int, now: float) -> bool:
         """Note a call that was refused; return whether a cap explains it."""
         self._outcomes.append(_Outcome(in_flight, in_second, is_refused=True))
-        for_calls, calls_missed = self._threshold([o.in_flight for o in self._outcomes])
-        for_rate, rate_missed = self._threshold([o.in_second for o in self._outcomes])
-        refused = sum(outcome.is_refused for outcome in self._outcomes)
-        allowed = _EXCEPTIONS * refused
+        self._tried = None
+        for_calls, calls_missed = self._at_a_time()
+        for_rate, rate_missed, allowed = self._rate()
         if calls_missed <= min(allowed, rate_missed) and for_calls:
-            self._in_flight = _set(self._in_flight, for_calls, now)
+            cap = self._in_flight = _set(self._in_flight, for_calls, now)
+            is_untried = cap.wait_s == _TRY_AGAIN_S
+            if is_untried and for_rate and rate_missed <= min(allowed, calls_missed):
+                cap.tries_at = now + _TELL_APART_S
             return True
         if rate_missed <= allowed and for_rate:
             self._in_flight = None
@@ -83,6 +99,7 @@ class Refusals:
         if cap is not None and now >= cap.tries_at:
             _wait_longer(cap, now)
             cap.most += 1
+            self._tried = int(cap.most)
         cap = self._in_second
         if cap is not None and now >= cap.tries_at and is_rate_in_use:
             _wait_longer(cap, now)
@@ -94,6 +111,15 @@ class Refusals:
             self._in_flight = _set(None, most_in_flight, now)
         if most_in_second is not None:
             self._in_second = _set(None, most_in_second, now)
+
+    def _at_a_time(self) -> tuple[int, int]:
+        return self._threshold([outcome.in_flight for outcome in self._outcomes])
+
+    def _rate(self) -> tuple[int, int, float]:
+        """Return the threshold, how many it puts wrongly, and how many it may."""
+        refused = sum(outcome.is_refused for outcome in self._outcomes)
+        found = self._threshold([outcome.in_second for outcome in self._outcomes])
+        return *found, _EXCEPTIONS * refused
 
     def _threshold(self, values: list[int]) -> tuple[int, int]:
         """Return the threshold that parts the outcomes best, and how many it puts wrongly."""

@@ -69,14 +69,14 @@ def test_refusals_tell_too_many_at_a_time_from_too_many_a_second() -> None:
     at_a_time, a_second = Refusals(), Refusals()
     for n in range(1, 9):
         if n <= 5:
-            at_a_time.on_admitted(n, 2 * n)
+            at_a_time.on_admitted(n, 2 * n, now=1.0)
         else:
             assert at_a_time.on_refused(n, n, now=1.0)
     assert at_a_time.most_in_flight == 5
     for n in range(30):
         in_second = 1 + n % 15
         if in_second <= 10:
-            a_second.on_admitted(1 + n % 7, in_second)
+            a_second.on_admitted(1 + n % 7, in_second, now=1.0)
         else:
             a_second.on_refused(1 + n % 3, in_second, now=1.0)
     assert a_second.most_in_second == 10
@@ -90,15 +90,30 @@ def test_refusals_at_random_are_not_taken_for_a_limit() -> None:
         if chance.random() < 0.5:
             explained += refusals.on_refused(n, m, now=1.0)
         else:
-            refusals.on_admitted(n, m)
+            refusals.on_admitted(n, m, now=1.0)
     assert explained <= 4
+
+
+def test_a_rate_that_looked_like_too_many_at_a_time_is_found_out_by_a_lone_call() -> None:
+    refusals = Refusals()
+    for n in range(1, 5):
+        if n <= 2:
+            refusals.on_admitted(n, n, now=0.0)
+        else:
+            assert refusals.on_refused(n, n, now=0.0)
+    assert (refusals.most_in_flight, refusals.most_in_second) == (2, None)
+    refusals.try_again(10.0, is_rate_in_use=False)
+    assert refusals.wants_a_lone_call(2)
+    refusals.on_admitted(3, 1, now=20.0)
+    assert (refusals.most_in_flight, refusals.most_in_second) == (None, 2)
+    assert not refusals.wants_a_lone_call(2)
 
 
 def test_a_cap_is_tried_again_ever_more_seldom() -> None:
     refusals, tries, now = Refusals(), 0, 0.0
     for n in range(1, 7):
         if n <= 5:
-            refusals.on_admitted(n, n)
+            refusals.on_admitted(n, n, now)
     refusals.on_refused(6, 6, now)
     while now < 600:
         now += 1
@@ -106,7 +121,7 @@ def test_a_cap_is_tried_again_ever_more_seldom() -> None:
         if refusals.most_in_flight == 6:
             tries += 1
             for n in range(1, 6):
-                refusals.on_admitted(n, n)
+                refusals.on_admitted(n, n, now)
             refusals.on_refused(6, 6, now)
     assert refusals.most_in_flight == 5
     assert 2 <= tries <= 6

@@ -24,7 +24,7 @@ def test_a_resumed_run_begins_with_what_was_learned() -> None:
             before.on_too_large(ticket, now, is_request=True, is_size_at_fault=True)
         else:
             before.on_success(ticket, now, rows=10 * size.ids, body_bytes=size.ids, seconds=0)
-    before.refusals.on_admitted(3, 3)
+    before.refusals.on_admitted(3, 3, 1.0)
     assert before.refusals.on_refused(4, 4, now)
     text = json.dumps(describe(before))
     after = make()
