@@ -24,6 +24,8 @@ class Axis(Enum):
     LEARNERS = "learners"
     COURSES = "courses"
 
+    __hash__ = object.__hash__  # in C: sides are looked up by axis in every step
+
     @property
     def other(self) -> "Axis":
         """The other direction."""
