@@ -20,8 +20,9 @@ from bulkfetch.dedupe import Deduplicator
 from bulkfetch.engine.asking import Service
 from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller, HttpExchange
-from bulkfetch.engine.fetch import fetch_region
+from bulkfetch.engine.fetch import fetch_region, make_pace
 from bulkfetch.engine.outcome import Counters, FetchReport, Unfetched, count_empty
+from bulkfetch.engine.pool import Places
 from bulkfetch.errors import IncompleteError, UsageError
 from bulkfetch.http.address import check_base_url
 from bulkfetch.inputs import choose_region
@@ -46,6 +47,9 @@ _ONCE = "A fetch can be iterated once: ask the client for another."
 
 class Client:
     """A connection to one iSpring Learn account. Use it as an async context manager.
+
+    Fetches at the same time share its calls in flight, its rate and its waits, and get them in
+    turn; what one learns of the service is where the next begins.
 
     Args:
         base_url: such as `https://api-learn.ispring.com`; plain http on loopback only.
@@ -77,6 +81,7 @@ class Client:
         self._runtime = runtime or Runtime()
         self._stack = contextlib.AsyncExitStack()
         self._service: Service | None = None
+        self._places: Places | None = None
         self._tasks: set[asyncio.Task[Unfetched]] = set()
         check_base_url(base_url)
 
@@ -88,6 +93,7 @@ class Client:
                 self.base_url, self._credentials, self._options, self._runtime, self._session
             )
         )
+        self._places = Places(make_pace(self._options, self._runtime))
         return self
 
     async def __aexit__(
@@ -150,15 +156,19 @@ class Client:
             runtime=self._runtime,
         )
 
-    def start(self, fetch: Callable[[Service], Any], name: str) -> "asyncio.Task[Unfetched]":
-        """Start a fetch's task.
+    def start(
+        self, fetch: Callable[[Service, Places], Any], name: str
+    ) -> "asyncio.Task[Unfetched]":
+        """Start a fetch's task. All fetches of a client share the places for calls.
 
         Raises:
             UsageError: the client is not open.
         """
-        if self._service is None:
+        if self._service is None or self._places is None:
             raise UsageError("The client is not open: use it in `async with Client(…) as client`.")
-        task: asyncio.Task[Unfetched] = asyncio.create_task(fetch(self._service), name=name)
+        task: asyncio.Task[Unfetched] = asyncio.create_task(
+            fetch(self._service, self._places), name=name
+        )
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task
@@ -314,7 +324,7 @@ class Fetch:
         self._started_at = self._runtime.clock()
         send, receive = anyio.create_memory_object_stream[Batch[RowsT]](_BATCHES_AHEAD)
 
-        async def run(service: Service) -> Unfetched:
+        async def run(service: Service, places: Places) -> Unfetched:
             async with send:
                 exchange = HttpExchange(service, decoder, self._counters, self._region)
                 return await fetch_region(
@@ -325,6 +335,7 @@ class Fetch:
                     options=self._options,
                     runtime=self._runtime,
                     counters=self._counters,
+                    places=places,
                 )
 
         try:

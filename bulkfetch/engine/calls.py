@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from bulkfetch.engine.call import Caller, Fetched
-from bulkfetch.engine.pool import Pool
+from bulkfetch.engine.pool import Places, Pool
 from bulkfetch.engine.reactions import is_request_too_large
 from bulkfetch.errors import (
     CallError,
@@ -23,7 +23,7 @@ from bulkfetch.errors import (
     TransientError,
 )
 from bulkfetch.pace.batch_size import Size
-from bulkfetch.pace.controller import Pace, Ticket
+from bulkfetch.pace.controller import Ticket
 from bulkfetch.plan.frontier import default_cut
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.runtime import Runtime
@@ -52,8 +52,8 @@ class Calls(Generic[RowsT]):
 
     Args:
         caller: fetches one rectangle.
-        pool: the places.
-        pace: is told of every call.
+        pool: what the run has of the places.
+        places: the account's; their pace is told of every call.
         runtime: the seam.
         on_change: called when the pace may have changed.
 
@@ -66,14 +66,15 @@ class Calls(Generic[RowsT]):
         self,
         caller: Caller[RowsT],
         pool: Pool,
-        pace: Pace,
+        places: Places,
         runtime: Runtime,
         *,
         on_change: Callable[[], None],
     ) -> None:
         self._caller = caller
         self._pool = pool
-        self._pace = pace
+        self._places = places
+        self._pace = places.pace
         self._runtime = runtime
         self._on_change = on_change
         self._trials: dict[asyncio.Timeout, Ticket] = {}
@@ -179,7 +180,7 @@ class Calls(Generic[RowsT]):
         )
         if pace.health.on_success(batch):
             pace.on_outage_ended()
-            self._pool.wake()
+            self._places.wake()
         if self.smallest is None or fetched.rectangle.pairs < self.smallest.pairs:
             self.smallest = fetched.rectangle
         self._watch_trials()
@@ -214,5 +215,5 @@ class Calls(Generic[RowsT]):
             pace.health.on_failure(batch, str(error), now, limit=pace.limit)
         if is_probe and pace.health.outage is not None:
             pace.health.on_probe_failed(str(error), now)
-        self._pool.wake()
+        self._places.wake()
         self._on_change()

@@ -12,6 +12,7 @@ from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller
 from bulkfetch.engine.caps import Caps
 from bulkfetch.engine.outcome import Counters, Unfetched
+from bulkfetch.engine.pool import Places
 from bulkfetch.engine.reactions import RunLimits
 from bulkfetch.engine.run import Run
 from bulkfetch.options import Options
@@ -60,7 +61,7 @@ async def fetch_region(
     options: Options,
     runtime: Runtime,
     counters: Counters,
-    pace: Pace | None = None,
+    places: Places | None = None,
     complete: frozenset[Axis] = frozenset(),
 ) -> Unfetched:
     """Fetch everything in these disjoint rectangles and hand finished batches on.
@@ -73,7 +74,7 @@ async def fetch_region(
         options: shape, batch size, workers, retries.
         runtime: the seam.
         counters: where the numbers go.
-        pace: the account's, if others share it; else the run has one of its own.
+        places: the account's, if others share them; else the run has some of its own.
         complete: the axes whose ids are all that the account has.
 
     Returns:
@@ -89,7 +90,7 @@ async def fetch_region(
         caller,
         hand_on,
         caps=Caps(rectangles),
-        pace=pace or make_pace(options, runtime),
+        places=places or Places(make_pace(options, runtime)),
         policy=options.retry,
         limits=RunLimits(deadline, options.max_quarantined),
         runtime=runtime,
@@ -124,7 +125,7 @@ async def fetch_calls(
         caller,
         hand_on,
         caps=Caps(calls),
-        pace=make_pace(replace(options, batch_size=widest), runtime),
+        places=Places(make_pace(replace(options, batch_size=widest), runtime)),
         policy=options.retry,
         limits=RunLimits(deadline, options.max_quarantined),
         runtime=runtime,

@@ -3,10 +3,14 @@
 The pace decides; this waits. A place is held for one call and the handing on of its rows, not while
 a retry waits. anyio's CapacityLimiter counts the places, and its `total_tokens` follows the pace's
 limit. Whoever waits, for the gate, the rate, a probe or a retry, is woken when something changes.
+
+The places are the account's: runs at the same time share them, with the pace that decides, and get
+them in turn. Each has a pool of its own that knows its deadline, and whether it was stopped.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import anyio
 
@@ -20,11 +24,48 @@ class StoppedError(Exception):
     """No call may begin any more; the run ends in an orderly way."""
 
 
-class Pool:
-    """The places of one run.
+class Places:
+    """The places of one account, and whoever waits for one. Make it in the event loop that uses it.
 
     Args:
-        pace: decides.
+        pace: decides how many there are, and when calls may begin.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.batches = itertools.count()  # numbers, of all runs
+        self.waiting: set[anyio.CancelScope] = set()
+        self.limiter = anyio.CapacityLimiter(pace.limit)
+        self._runs = 0
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Note a run. The first after a rest does not begin with the outage that ended another."""
+        if not self._runs:
+            self.pace.begin_anew()
+        self._runs += 1
+        try:
+            yield
+        finally:
+            self._runs -= 1
+
+    def follow(self) -> None:
+        """Have as many places as the pace says."""
+        limit = self.pace.limit
+        if limit != self.limiter.total_tokens:
+            self.limiter.total_tokens = limit
+
+    def wake(self) -> None:
+        """Let everyone who waits look again."""
+        for scope in self.waiting:
+            scope.cancel()
+
+
+class Pool:
+    """What one run has of the places.
+
+    Args:
+        places: the account's.
         runtime: the seam.
         deadline: on the runtime's clock, when the last call may begin; None for never.
         on_stop: told why, when no call may begin any more.
@@ -32,42 +73,24 @@ class Pool:
 
     def __init__(
         self,
-        pace: Pace,
+        places: Places,
         runtime: Runtime,
         *,
         deadline: float | None,
         on_stop: Callable[[str], None],
     ) -> None:
-        self._pace = pace
+        self._places = places
         self._runtime = runtime
         self._deadline = float("inf") if deadline is None else deadline
         self._on_stop = on_stop
-        self._places = anyio.CapacityLimiter(pace.limit)
-        self._waiting: set[anyio.CancelScope] = set()
         self.is_stopped = False
-
-    @property
-    def taken(self) -> int:
-        """Places that are held."""
-        return self._places.borrowed_tokens
-
-    def follow(self) -> None:
-        """Have as many places as the pace says."""
-        limit = self._pace.limit
-        if limit != self._places.total_tokens:
-            self._places.total_tokens = limit
-
-    def wake(self) -> None:
-        """Let everyone who waits look again."""
-        for scope in self._waiting:
-            scope.cancel()
 
     def stop(self, cause: str) -> None:
         """Let no further call begin. Calls under way go on."""
         if not self.is_stopped:
             self.is_stopped = True
             self._on_stop(cause)
-            self.wake()
+            self._places.wake()
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[bool]:
@@ -76,7 +99,7 @@ class Pool:
         Raises:
             StoppedError: no call may begin any more.
         """
-        async with self._places:
+        async with self._places.limiter:
             yield await self._permit()
 
     async def pause(self, seconds: float) -> None:
@@ -86,11 +109,11 @@ class Pool:
             return
         seconds = max(seconds, _SHORTEST_S)
         with anyio.CancelScope() as scope:
-            self._waiting.add(scope)
+            self._places.waiting.add(scope)
             try:
                 await self._runtime.sleep(seconds)
             finally:
-                self._waiting.discard(scope)
+                self._places.waiting.discard(scope)
 
     async def back_off(self, seconds: float) -> None:
         """Wait before a retry: the whole time, unless the run is stopped meanwhile."""
@@ -102,7 +125,7 @@ class Pool:
 
     async def _permit(self) -> bool:
         """Wait until a call may begin; whether it is a probe."""
-        pace, clock = self._pace, self._runtime.clock
+        pace, clock = self._places.pace, self._runtime.clock
         health = pace.health
         while True:
             now = clock()

@@ -24,7 +24,7 @@ from bulkfetch.engine.caps import Caps
 from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.guard import Guard
 from bulkfetch.engine.outcome import Counters, Unfetched
-from bulkfetch.engine.pool import Pool, StoppedError
+from bulkfetch.engine.pool import Places, Pool, StoppedError
 from bulkfetch.engine.reactions import Reactions, RunLimits, is_of_the_answer
 from bulkfetch.errors import (
     CallError,
@@ -34,7 +34,6 @@ from bulkfetch.errors import (
     TimedOutError,
     TransientError,
 )
-from bulkfetch.pace.controller import Pace
 from bulkfetch.pace.retry import RetryPolicy, retrying
 from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.frontier import Frontier, default_cut
@@ -57,7 +56,8 @@ class Run(Generic[RowsT]):
         caller: fetches one rectangle.
         hand_on: awaited with each finished batch, in no particular order; it may be slow.
         caps: what is known of the service's silent caps.
-        pace: when calls may begin and how much they ask for; several runs may share it.
+        places: the account's, with the pace that says when calls may begin and how much they ask
+            for; several runs may share them.
         policy: attempts and backoff of a batch.
         limits: when to end early.
         runtime: the seam.
@@ -71,7 +71,7 @@ class Run(Generic[RowsT]):
         hand_on: Callable[[Batch[RowsT]], Awaitable[None]],
         *,
         caps: Caps,
-        pace: Pace,
+        places: Places,
         policy: RetryPolicy,
         limits: RunLimits,
         runtime: Runtime,
@@ -82,13 +82,13 @@ class Run(Generic[RowsT]):
         self._caller = caller
         self._caps = caps
         self._hand_on = hand_on
-        self._pace = pace
+        self._places = places
+        self._pace = places.pace
         self._policy = policy
         self._limits = limits
         self._runtime = runtime
         self._counters = counters
         self._open: set[OpenBatch] = set()
-        self._begun = 0
         self._working = 0
         self._stopped_because: str | None = None
 
@@ -106,10 +106,10 @@ class Run(Generic[RowsT]):
         self._frontier = Frontier(batch_size=size)
         self._planner.begin(rectangles, self._frontier)
         self._pool = Pool(
-            self._pace, self._runtime, deadline=self._limits.deadline, on_stop=self._note_stop
+            self._places, self._runtime, deadline=self._limits.deadline, on_stop=self._note_stop
         )
         self._calls = Calls(
-            self._caller, self._pool, self._pace, self._runtime, on_change=self._staff
+            self._caller, self._pool, self._places, self._runtime, on_change=self._staff
         )
         self._guard = Guard(
             self._ask_besides,
@@ -128,9 +128,10 @@ class Run(Generic[RowsT]):
             stop=self._pool.stop,
         )
         try:
-            async with anyio.create_task_group() as group:
-                self._group = group
-                self._staff()
+            with self._places.in_use():
+                async with anyio.create_task_group() as group:
+                    self._group = group
+                    self._staff()
         except BaseExceptionGroup as failures:
             raise first_cause(failures) from None
         cause = self._stopped_because or _FORGOTTEN
@@ -143,7 +144,7 @@ class Run(Generic[RowsT]):
 
     def _staff(self) -> None:
         """Follow the pace's limit, and have a task for every place while there is work."""
-        self._pool.follow()
+        self._places.follow()
         limit = self._pace.limit
         while (
             not self._pool.is_stopped
@@ -159,8 +160,8 @@ class Run(Generic[RowsT]):
         is_over = False
         try:
             while not is_over and self._working <= self._pace.limit:
-                batch = OpenBatch(self._begun, None, self._runtime.wall_clock())
-                self._begun += 1
+                number = next(self._places.batches)
+                batch = OpenBatch(number, None, self._runtime.wall_clock())
                 is_over = not await self._see_through(batch)
         except StoppedError:
             pass

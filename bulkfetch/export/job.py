@@ -22,6 +22,7 @@ from bulkfetch.engine.call import Caller, HttpExchange
 from bulkfetch.engine.fetch import fetch_region, make_pace
 from bulkfetch.engine.listing import ListedPage, Lister
 from bulkfetch.engine.outcome import Counters
+from bulkfetch.engine.pool import Places
 from bulkfetch.errors import FailedIds, IncompleteError, LocalError, SinkError
 from bulkfetch.export.discovery import discover
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
@@ -241,7 +242,7 @@ class ExportJob:
                 options=options,
                 runtime=self._runtime,
                 counters=counters,
-                pace=pace,
+                places=Places(pace),
                 complete=settings.discover,
             )
 

@@ -249,6 +249,12 @@ class Pace:
         self.sizes[ticket.axis].on_failure(ticket.size)
         self._end(now)
 
+    def begin_anew(self) -> None:
+        """Begin a run where none is under way: with no outage, and retries to spend."""
+        if self.health.outage is not None:
+            self.health.forget_outage()
+            self.on_outage_ended()
+
     def on_outage_ended(self) -> None:
         """Go on carefully: the service is back."""
         self.quota.refill_after_outage()

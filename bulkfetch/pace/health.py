@@ -86,6 +86,13 @@ class Health:
             self._probes = 0
             self._wait_for_probe(now)
 
+    def forget_outage(self) -> None:
+        """Begin as if nothing were known of an outage: it was given up some time ago."""
+        self.outage = None
+        self.is_probing = False
+        self._failed_in_a_row = self._probes = 0
+        self._outcomes.clear()
+
     def probe_wait_s(self, now: float) -> float | None:
         """Return how long until somebody may probe; None while somebody does."""
         return None if self.is_probing else max(0.0, self._next_probe_at - now)
