@@ -136,6 +136,7 @@ async def export(directory: Path, region: Region, simulator: Simulator, shape: s
         sink=FileSink(output, OutputFormat.CSV),
         journal=directory / "journal",
         options=options,
+        retry_quarantined=True,
     )
     await ExportJob(settings).run()
     return output.read_bytes()

@@ -104,7 +104,8 @@ class Run(Generic[RowsT]):
         """
         size = self._pace.settings.batch_size or DEFAULT_BATCH_SIZE
         self._frontier = Frontier(batch_size=size)
-        self._planner.begin(rectangles, self._frontier)
+        # Of long lists of pairs that takes seconds, and others may share the loop.
+        await self._runtime.offload(self._planner.begin, rectangles, self._frontier)
         self._pool = Pool(
             self._places, self._runtime, deadline=self._limits.deadline, on_stop=self._note_stop
         )

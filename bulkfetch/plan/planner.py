@@ -92,8 +92,19 @@ class Planner:
             raise UsageError(
                 f"The shape {shape} is not possible for what is asked for: {', '.join(shapes)} are."
             )
+        self._choice: Choice | None = None
         self._set_rest(rest_of(region, []))
-        self.choice = self._choose(self.estimates())
+
+    @property
+    def choice(self) -> Choice:
+        """The shape in use and why; made when it is first asked for, for listed pairs are many."""
+        if self._choice is None:
+            self._choice = self._choose(self.estimates())
+        return self._choice
+
+    @choice.setter
+    def choice(self, choice: Choice) -> None:
+        self._choice = choice
 
     @property
     def shape(self) -> Shape:
@@ -146,7 +157,7 @@ class Planner:
         if not rectangles:
             return
         self.choice = self._choose(self.estimates())
-        self._add(rectangles)
+        frontier.add(*self._cut(self.shape))
         self._probe(self.estimates())
 
     def note(
@@ -343,7 +354,7 @@ class Planner:
         self._rest = list(rectangles)
         self._rest_pairs = sum(count_wanted(self._region, each) for each in rectangles)
         self._cuts = {}
-        self._cut_with = self._ids_a_call(self.shape if self._frontier else Shape.LEARNERS)
+        self._cut_with = self._ids_a_call(Shape.LEARNERS)
 
     def _cut(self, shape: Shape) -> list[Cut]:
         """Cut the rest, as it was when it was cut last, for a shape."""
@@ -412,17 +423,23 @@ class Planner:
         if self._frontier is None:
             return self._bounds
         caps = {axis: self._frontier.most_named(axis) for axis in Axis}
-        axis = self.shape.axis
+        axis = self._axis
         widths = [width for along, width in self._widths if along is axis and width]
         if len(widths) == _SETTLED_CALLS:
             caps[axis] = min(caps[axis], max(widths))
         return dataclasses.replace(self._bounds, caps=caps)
 
+    @property
+    def _axis(self) -> Axis:
+        """The axis that batches run along, or the usual one while nothing is chosen."""
+        is_chosen = self._choice is not None and self._frontier is not None
+        return self.shape.axis if is_chosen else Axis.LEARNERS
+
     def _sizes_left(self) -> Sizes:
         """The sizes of what is left: the side that batches run along is shorter by what is done."""
         sizes = self._sizes
         share = max(self._left, 0) / self._total if self._total else 0.0
-        axis = self.choice.shape.axis if self._frontier is not None else Axis.LEARNERS
+        axis = self._axis
         if not sizes.names(axis):
             axis = axis.other
         learners, courses = sizes.learners, sizes.courses
