@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.differences import show_differences
+from bulkfetch.cli.names import Named, Role, check_names
 from bulkfetch.cli.running import ending, leave
 from bulkfetch.errors import UsageError
 from bulkfetch.export.comparison import Kind, Side
@@ -42,6 +43,12 @@ def run_diff(arguments: DiffArguments, console: Console) -> None:
             output_format = format_of(arguments.output, arguments.format)
         elif arguments.format is not None:
             raise UsageError("--format goes with -o: without that, differences are shown.")
+        files = [
+            Named("OLD", arguments.old, Role.SOURCE), Named("NEW", arguments.new, Role.SOURCE),
+        ]  # fmt: skip
+        if arguments.output is not None and not to_stdout:
+            files.append(Named("--output", Path(arguments.output), Role.OUTPUT))
+        check_names(*files)
         parent = None
         if arguments.output is not None and not to_stdout:
             parent = Path(arguments.output).absolute().parent

@@ -13,6 +13,8 @@ import anyio
 from bulkfetch.cli.asked import AskedArguments, read_asked, require_one_stdin
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.credentials import find_credentials
+from bulkfetch.cli.ids import split_spec
+from bulkfetch.cli.names import Named, Role, check_names
 from bulkfetch.cli.process import fit_descriptors, resume_command
 from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped
 from bulkfetch.cli.summary import say_summary, write_report
@@ -20,8 +22,9 @@ from bulkfetch.errors import IncompleteError, SinkError, UsageError
 from bulkfetch.export.atomic import check_target
 from bulkfetch.export.job import ExportJob, ExportSettings
 from bulkfetch.export.sinks.choose import choose_sink, default_journal
+from bulkfetch.export.sinks.files import FileSink
 from bulkfetch.export.sinks.postgres import Gone
-from bulkfetch.export.sinks.postgres.url import is_database_url
+from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.http.address import check_base_url
 from bulkfetch.options import Options
 
@@ -121,7 +124,7 @@ def _settle(
         gone=arguments.gone,
         allow_older=arguments.allow_older,
     )
-    _check_paths_differ(arguments, journal)
+    _check_names(arguments, journal, sink)
     require_one_stdin(arguments.asked, arguments.token_file)
     credentials = find_credentials(arguments.token_file, os.environ, console.warn)
     asked = read_asked(arguments.asked)
@@ -139,27 +142,27 @@ def _settle(
     )
 
 
-def _check_paths_differ(arguments: ExportArguments, journal: Path) -> None:
+def _check_names(arguments: ExportArguments, journal: Path, sink: Sink) -> None:
     """Check that nothing that is written stands where something else is read or written.
 
     Raises:
-        UsageError: two options name one file.
+        UsageError: two options name one file, or what belongs to another's.
     """
-    named: dict[Path, str] = {}
-    for option, value in (
-        ("--output", arguments.output),
-        ("--journal", journal),
-        ("--report", arguments.report),
-        ("--learners", arguments.asked.learners),
-        ("--courses", arguments.asked.courses),
-        ("--pairs", arguments.asked.pairs),
-        ("--token-file", arguments.token_file),
-        ("--ca-bundle", arguments.ca_bundle),
-    ):
-        if value is None or value == "-" or is_database_url(str(value)):
-            continue
-        path = Path(value).resolve()
-        other = named.setdefault(path, option)
-        reads = {"--learners", "--courses"}
-        if other != option and not {option, other} <= reads:
-            raise UsageError(f"{other} and {option} name the same file {value}.")
+    asked = arguments.asked
+    files = [Named("--journal", journal, Role.JOURNAL)]
+    if isinstance(sink, FileSink):
+        files.append(Named("--output", sink.path, Role.OUTPUT))
+        if arguments.partial:
+            files.append(Named("--partial", sink.partial().path, Role.OUTPUT))
+    if arguments.report is not None:
+        files.append(Named("--report", arguments.report, Role.OUTPUT))
+    for option, spec in (
+        ("--learners", asked.learners), ("--courses", asked.courses), ("--pairs", asked.pairs),
+    ):  # fmt: skip
+        if spec is not None and spec != "-":
+            files.append(Named(option, split_spec(spec)[0], Role.INPUT))
+    if arguments.token_file not in {None, "-"}:
+        files.append(Named("--token-file", Path(str(arguments.token_file)), Role.INPUT))
+    if arguments.ca_bundle is not None:
+        files.append(Named("--ca-bundle", arguments.ca_bundle, Role.INPUT))
+    check_names(*files)

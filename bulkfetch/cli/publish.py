@@ -8,6 +8,7 @@ from functools import partial as bind
 from pathlib import Path
 
 from bulkfetch.cli.console import Console
+from bulkfetch.cli.names import Named, Role, check_names
 from bulkfetch.cli.process import resume_command
 from bulkfetch.cli.running import (
     Resume,
@@ -18,9 +19,9 @@ from bulkfetch.cli.running import (
     signal_of,
 )
 from bulkfetch.cli.summary import say_changes
-from bulkfetch.errors import UsageError
 from bulkfetch.export.republish import republish
 from bulkfetch.export.sinks.choose import choose_sink
+from bulkfetch.export.sinks.files import FileSink
 from bulkfetch.export.sinks.postgres import Gone
 
 
@@ -50,8 +51,10 @@ def publish(arguments: PublishArguments, console: Console) -> None:
             gone=arguments.gone,
             allow_older=arguments.allow_older,
         )
-        if Path(arguments.output).resolve() == arguments.journal.resolve():
-            raise UsageError("The output and the journal are the same file.")
+        files = [Named("JOURNAL", arguments.journal, Role.SOURCE)]
+        if isinstance(sink, FileSink):
+            files.append(Named("--output", sink.path, Role.OUTPUT))
+        check_names(*files)
         work = bind(
             republish,
             arguments.journal,

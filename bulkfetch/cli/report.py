@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from bulkfetch.cli.console import Console
+from bulkfetch.cli.names import Named, Role, check_names
 from bulkfetch.cli.process import resume_command
 from bulkfetch.cli.running import Resume, ending, leave
-from bulkfetch.errors import UsageError
 from bulkfetch.export.page.write import write_page
 
 
@@ -14,8 +14,7 @@ def report(journal: Path, output: Path | None, console: Console) -> None:
     """Write the page and exit."""
     target = journal.with_name(f"{journal.name}.html") if output is None else output
     with ending(console, Resume(resume_command(sys.argv[1:]))) as result:
-        if target.resolve() == journal.resolve():
-            raise UsageError("The output and the journal are the same file.")
+        check_names(Named("JOURNAL", journal, Role.SOURCE), Named("--output", target, Role.OUTPUT))
         write_page(journal, target)
         console.say("report", f"The report is in {target}.", output=str(target))
     leave(result.code)

@@ -14,9 +14,9 @@ from bulkfetch.cli.console import Console
 from bulkfetch.cli.credentials import find_credentials
 from bulkfetch.cli.differences import plain, show_differences
 from bulkfetch.cli.exit_codes import ExitCode
+from bulkfetch.cli.names import Named, Role, check_names
 from bulkfetch.cli.process import resume_command
 from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped
-from bulkfetch.errors import UsageError
 from bulkfetch.export.atomic import check_target, replacing
 from bulkfetch.export.comparison import Difference, Kind
 from bulkfetch.export.verify import Verified, VerifyJob, VerifySettings
@@ -48,8 +48,13 @@ def verify(
     with ending(console, resume) as result:
         options = make_options()
         if arguments.report is not None:
-            if arguments.report.resolve() == arguments.journal.resolve():
-                raise UsageError("The report and the journal are the same file.")
+            files = [Named("JOURNAL", arguments.journal, Role.SOURCE)]
+            if arguments.token_file not in {None, "-"}:
+                token_file = Path(str(arguments.token_file))
+                files.append(Named("--token-file", token_file, Role.INPUT))
+            if options.ca_bundle is not None:
+                files.append(Named("--ca-bundle", options.ca_bundle, Role.INPUT))
+            check_names(*files, Named("--report", arguments.report, Role.OUTPUT))
             check_target(arguments.report)
         job = VerifyJob(
             VerifySettings(

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -39,7 +40,7 @@ def check_target(target: Path) -> None:
     if not target.parent.is_dir():
         raise SinkError(f"The output's directory {target.parent} does not exist: create it first.")
     # Not the temporary file's own name: another run may be writing that.
-    probe = target.with_name(f".{target.name}.bulkfetch-try")
+    probe = _temporary(target, "try")
     try:
         probe.unlink(missing_ok=True)
         os.close(_create(probe))
@@ -59,7 +60,7 @@ def replacing(target: Path) -> Generator[Path, None, None]:
             writing it. An `OSError` of the block counts as such.
     """
     target = target.resolve()
-    temporary = target.with_name(f".{target.name}.bulkfetch-part")
+    temporary = _temporary(target, "part")
     with _mapped(target):
         descriptor = _create_locked(temporary)
     is_ours = True
@@ -77,6 +78,15 @@ def replacing(target: Path) -> Generator[Path, None, None]:
                 temporary.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             os.close(descriptor)  # was synced: nothing is lost here
+
+
+def temporary_paths(target: Path) -> list[Path]:
+    """Return what is made beside an output while it is written, or tried."""
+    return [_temporary(target, "part"), _temporary(target, "try")]
+
+
+def _temporary(target: Path, purpose: str) -> Path:
+    return target.with_name(f".{target.name}.bulkfetch-{purpose}")
 
 
 @contextlib.contextmanager
@@ -100,6 +110,32 @@ def private_directory(directory: Path) -> Generator[Path, None, None]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_of(journal: Path, purpose: str) -> Generator[Path, None, None]:
+    """Make a private directory for what is made from a journal, whose lock is held.
+
+    It stands beside the journal, where there is room for it; in the system's temporary directory
+    if nothing can be made there.
+
+    Raises:
+        SinkError: it cannot be made.
+    """
+    real = journal.resolve()
+    if os.access(real.parent, os.W_OK):
+        with private_directory(scratch_path(real, purpose)) as directory:
+            yield directory
+    else:
+        with contextlib.ExitStack() as stack:
+            with _mapped(journal):
+                made = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulkfetch-"))
+            yield Path(made)
+
+
+def scratch_path(journal: Path, purpose: str) -> Path:
+    """Return where the private directory of a journal stands."""
+    return journal.with_name(f".{journal.name}.bulkfetch-{purpose}")
 
 
 def _create(path: Path) -> int:

@@ -2,11 +2,18 @@
 
 SQLite in WAL mode with synchronous=FULL, 0600 from birth. Whatever SQLite and the system raise is
 mapped onto this project's errors in one place.
+
+Who only reads changes nothing: without a log the file is opened as one that nobody writes, so that
+SQLite makes no files beside it; with a log of a killed run SQLite reads both, from a copy where
+nothing can be made beside them.
 """
 
 import contextlib
 import os
+import shutil
 import sqlite3
+import stat
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -15,6 +22,8 @@ from bulkfetch.export import wal
 
 APPLICATION_ID = 0x626C6B66  # "blkf"
 START_ANEW = "Put back a sound copy, or begin anew with --restart."
+
+LOGS = ("-wal", "-shm", "-journal")
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
@@ -34,13 +43,8 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    if not _is_own(path):
-        raise DamagedJournalError(
-            f"The file {path} is not a journal of this program, or its beginning is damaged. "
-            "Name another journal."
-        )
-    if wal.is_damaged(_beside(path, "-wal")):
-        raise DamagedJournalError(f"The log {path}-wal of the journal is damaged. {START_ANEW}")
+    require_own(path)
+    _require_sound_log(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -50,6 +54,32 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Generator[sqlite3.Connection, None, None]:
+    """Open the file to be read, with what a killed run left in its log; nothing is changed.
+
+    Raises:
+        DamagedJournalError: it is something else, or its log is damaged.
+        OSError, sqlite3.Error: it cannot be opened; see `mapped`.
+    """
+    require_own(path)
+    _require_sound_log(path)
+    log = _beside(path, "-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    with contextlib.ExitStack() as stack:
+        if has_log and not os.access(path.parent, os.W_OK):
+            copies = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bulkfetch-")))
+            for file in (path, log):
+                shutil.copyfile(file, copies / file.name)
+            path = copies / path.name
+        uri = f"{path.absolute().as_uri()}?mode=ro{'' if has_log else '&immutable=1'}"
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5
+        )
+        with contextlib.closing(connection):
+            yield connection
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:
@@ -81,12 +111,8 @@ def discard(path: Path) -> None:
         SinkError: it cannot be removed.
     """
     try:
-        if path.exists() and not _is_own(path):
-            raise DamagedJournalError(
-                f"The file {path} is not a journal of this program, so it is not discarded. "
-                "Name another journal, or remove the file yourself."
-            )
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        require_own(path, is_discarded=True)
+        for suffix in ("", *LOGS):
             _beside(path, suffix).unlink(missing_ok=True)
     except OSError as error:
         raise SinkError(f"The journal {path} cannot be discarded: {error.strerror}.") from None
@@ -123,8 +149,39 @@ def mapped(path: Path) -> Generator[None, None, None]:
         raise SinkError(f"The journal {path} cannot be opened: {error.strerror}.") from None
 
 
+def require_own(path: Path, *, is_discarded: bool = False) -> None:
+    """Look at a file, if there is one, and change nothing.
+
+    Raises:
+        DamagedJournalError: it is something else than a journal, and stays as it is.
+        JournalError: it has a second name.
+        OSError: it cannot be looked at.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedJournalError(f"{path} is not a regular file. Name another journal.")
+    if not _is_own(path):
+        if is_discarded:
+            raise DamagedJournalError(
+                f"The file {path} is not a journal of this program, so it is not discarded. "
+                "Name another journal, or remove the file yourself."
+            )
+        raise DamagedJournalError(
+            f"The file {path} is not a journal of this program, or its beginning is damaged. "
+            "Name another journal."
+        )
+    if status.st_nlink > 1 and not is_discarded:
+        raise JournalError(
+            f"The journal {path} has a second name (a hard link), under which another run could "
+            "be using it with a log of its own. Remove that name, or copy the file."
+        )
+
+
 def _is_own(path: Path) -> bool:
-    """Whether a file is a journal by its header, or one that was never begun."""
+    """Whether a regular file is a journal by its header, or one that was never begun."""
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     if not header:
@@ -136,6 +193,11 @@ def _is_own(path: Path) -> bool:
     return application_id == APPLICATION_ID or (
         not application_id and path.stat().st_size <= _PAGE_BYTES
     )
+
+
+def _require_sound_log(path: Path) -> None:
+    if wal.is_damaged(_beside(path, "-wal")):
+        raise DamagedJournalError(f"The log {path}-wal of the journal is damaged. {START_ANEW}")
 
 
 def _beside(path: Path, suffix: str) -> Path:

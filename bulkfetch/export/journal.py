@@ -37,7 +37,7 @@ from bulkfetch.export.journal_codec import (
     to_bits,
     to_ipc,
 )
-from bulkfetch.export.journal_file import JournalFile
+from bulkfetch.export.journal_file import Access, JournalFile
 from bulkfetch.export.journal_identity import check_identity, keep_identity, read_identity
 from bulkfetch.export.journal_pages import keep_page, read_pages
 from bulkfetch.export.journal_records import (
@@ -108,8 +108,12 @@ class Journal:
         return journal
 
     @classmethod
-    def open_existing(cls, path: Path) -> "Journal":
-        """Open a journal for its own sake, whatever inputs it belongs to.
+    def open_existing(cls, path: Path, access: Access = Access.READ_ALONE) -> "Journal":
+        """Open a journal to be read, whatever inputs it belongs to; nothing in it is changed.
+
+        Args:
+            path: the file.
+            access: whether by this run alone.
 
         Raises:
             UsageError: there is none, or nothing in it.
@@ -118,7 +122,7 @@ class Journal:
         with mapped(path):
             if not path.is_file() or not path.stat().st_size:
                 raise UsageError(f"There is no journal {path}.")
-        journal = cls(JournalFile(path))
+        journal = cls(JournalFile(path, access=access))
         with journal._closed_on_failure():
             if is_blank(journal._file.connection):
                 raise UsageError(f"There is nothing in the journal {path}: no export began it.")

@@ -14,6 +14,7 @@ import re
 import sqlite3
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from bulkfetch.export.database import (
     discard,
     mapped,
     pragma,
+    reading,
+    require_own,
 )
 from bulkfetch.export.lock import JournalLock
 from bulkfetch.plan.rectangle import Side
@@ -64,37 +67,58 @@ CREATE TABLE page (axis TEXT NOT NULL, position INTEGER NOT NULL, token TEXT NOT
 """
 
 
+class Access(Enum):
+    """What a journal is opened for."""
+
+    EXPORT = "export"  # to be written, by one run at a time
+    READ_ALONE = "read alone"  # with temporary data under its name, by one run at a time
+    READ = "read"  # by many at a time, while nobody writes
+
+
 class JournalFile:
     """The open file, locked for this run. Methods block, and are called by one thread at a time.
 
     Args:
-        path: the file; made if there is none.
+        path: the file; made if there is none. A link stands for what it leads to.
+        restart: discard the one that is there.
+        access: what it is opened for.
 
     Raises:
         JournalError: another run holds it, or it is no journal.
         SinkError: it cannot be written.
     """
 
-    def __init__(self, path: Path, *, restart: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, restart: bool = False, access: Access = Access.EXPORT
+    ) -> None:
         self.path = path
-        self._lock = JournalLock(path)
-        try:
+        self._resources = contextlib.ExitStack()
+        with mapped(path), contextlib.ExitStack() as stack:
+            real = path.resolve()
+            require_own(real, is_discarded=restart)
+            self._lock(stack, real, access)
             if restart:
-                discard(path)
-            with mapped(path):
-                self.connection = connect(path)
-                self._file = path.stat()
-        except BaseException:
-            self._lock.release()
-            raise
+                discard(real)
+            if access is Access.EXPORT:
+                self.connection = connect(real)
+                stack.callback(self.connection.close)
+            else:
+                self.connection = stack.enter_context(reading(real))
+            self._file = path.stat()
+            self._resources = stack.pop_all()
+
+    @staticmethod
+    def _lock(stack: contextlib.ExitStack, path: Path, access: Access) -> None:
+        """Lock the journal; where no lock file can be made, who only reads does without."""
+        # Nor can an export run there, unless it may more than this user.
+        is_made = access is Access.EXPORT or os.access(path.parent, os.W_OK)
+        lock = JournalLock(path, is_shared=access is Access.READ, is_made=is_made)
+        stack.callback(lock.release)
 
     def close(self) -> None:
         """Close the file and let the next run have it."""
-        try:
-            with mapped(self.path):
-                self.connection.close()
-        finally:
-            self._lock.release()
+        with mapped(self.path):
+            self._resources.close()
 
     def create(self, fill: Callable[[], None]) -> None:
         """Make the tables, and what `fill` puts into them, in one transaction."""

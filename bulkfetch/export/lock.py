@@ -20,19 +20,30 @@ class JournalLockedError(JournalError):
 class JournalLock:
     """The lock of one journal, held from construction until `release`.
 
+    Args:
+        journal: the file by its real name, without links: that name's lock is the journal's.
+        is_shared: hold it together with others that hold it so, who only read.
+        is_made: make the lock file if there is none; else nobody is kept out then.
+
     Raises:
         JournalLockedError: another process holds it.
         SinkError: the lock file cannot be made, or its file system has no locks.
     """
 
-    def __init__(self, journal: Path) -> None:
-        path = journal.with_name(journal.name + ".lock")
+    def __init__(self, journal: Path, *, is_shared: bool = False, is_made: bool = True) -> None:
+        path = lock_path(journal)
+        flags = os.O_RDWR | os.O_CREAT if is_made else os.O_RDONLY
+        self._descriptor: int | None = None
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         except OSError as error:
+            if not is_made and not path.exists():
+                return
             raise SinkError(f"The lock file {path} cannot be opened: {error.strerror}.") from None
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(
+                self._descriptor, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+            )
         except OSError as error:
             os.close(self._descriptor)
             if isinstance(error, BlockingIOError):
@@ -46,5 +57,11 @@ class JournalLock:
 
     def release(self) -> None:
         """Let the next run have the journal."""
-        with contextlib.suppress(OSError):  # nothing was written to it
-            os.close(self._descriptor)
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # nothing was written to it
+                os.close(self._descriptor)
+
+
+def lock_path(journal: Path) -> Path:
+    """Return the lock file of a journal."""
+    return journal.with_name(journal.name + ".lock")

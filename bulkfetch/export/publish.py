@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from bulkfetch.errors import Conflict, SinkError
-from bulkfetch.export.atomic import private_directory
+from bulkfetch.export.atomic import scratch_of
 from bulkfetch.export.journal import Journal
 from bulkfetch.export.merge import Merger
 from bulkfetch.export.sinks.sink import Publication, Sink
@@ -58,10 +58,9 @@ def publish(
     merger = Merger()
     failures: list[BaseException] = []
     stopping = Stopping(should_stop)
-    scratch = journal.path.absolute().with_name(f".{journal.path.name}.bulkfetch-scratch")
     try:
         with (
-            private_directory(scratch) as directory,
+            scratch_of(journal.path, "scratch") as directory,
             connect(memory_limit_mb, directory) as sorter,
             stopping.interrupting(sorter.interrupt),
             stopping.watching(),

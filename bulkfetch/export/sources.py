@@ -19,6 +19,7 @@ from bulkfetch.errors import UsageError
 from bulkfetch.export.database import APPLICATION_ID
 from bulkfetch.export.formats import CHOICES, OutputFormat, format_of
 from bulkfetch.export.journal import Journal
+from bulkfetch.export.journal_file import Access
 from bulkfetch.export.sinks.copied import FORMULA
 from bulkfetch.export.sorting import MEMORY_LIMIT_MB, connect, naive_schema
 from bulkfetch.plan.coverage import Coverage, cover
@@ -68,7 +69,7 @@ def open_source(
         JournalError: a run holds the journal, or it is damaged.
     """
     if _is_journal(path):
-        journal = Journal.open_existing(path)
+        journal = Journal.open_existing(path, Access.READ)
         try:
             coverage = cover(journal.identity.region, journal.finished())
             yield Source(str(path), journal.record_batches(), coverage)
@@ -96,6 +97,8 @@ def open_source(
 def _is_journal(path: Path) -> bool:
     """Whether a file is a journal by its beginning, or a database that can be nothing else."""
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is not a regular file.")
         with path.open("rb") as file:
             header = file.read(100)
     except OSError as error:

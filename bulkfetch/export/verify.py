@@ -24,7 +24,7 @@ from bulkfetch.engine.call import Caller, Exchange, HttpExchange, Reply
 from bulkfetch.engine.fetch import fetch_calls
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.errors import IncompleteError, SinkError, UsageError
-from bulkfetch.export.atomic import private_directory
+from bulkfetch.export.atomic import scratch_of
 from bulkfetch.export.comparison import Counts, Difference, Side, comparing
 from bulkfetch.export.job import Progress
 from bulkfetch.export.journal import Journal
@@ -150,8 +150,7 @@ class VerifyJob:
         journal = await self._offload(Journal.open_existing, settings.journal)
         try:
             plan = self._plan = await self._offload(self._make_plan, journal)
-            scratch = journal.path.absolute().with_name(f".{journal.path.name}.bulkfetch-verify")
-            with private_directory(scratch) as directory:
+            with scratch_of(journal.path, "verify") as directory:
                 spool = _Spool(directory / "rows.arrow")
                 started_at = self._runtime.wall_clock()
                 try:

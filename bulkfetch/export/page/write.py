@@ -5,6 +5,7 @@ from pathlib import Path
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.export.atomic import check_target, replacing
 from bulkfetch.export.journal import Journal
+from bulkfetch.export.journal_file import Access
 from bulkfetch.export.page.document import PageData, render
 from bulkfetch.export.page.history import read_history
 from bulkfetch.export.page.parts import Json
@@ -23,7 +24,7 @@ def write_page(journal_path: Path, target: Path) -> None:
         SinkError: the page cannot be written.
     """
     check_target(target)
-    journal = Journal.open_existing(journal_path)
+    journal = Journal.open_existing(journal_path, Access.READ)
     try:
         page = render(_gather(journal))
     finally:
