@@ -279,6 +279,7 @@ class Fetch:
             cap_checks=counters.cap_checks,
             rows=counters.rows,
             surplus=counters.surplus,
+            hedges=counters.hedges,
             duplicates=self._dedupe.duplicates,
             conflicts=tuple(self._dedupe.conflicts),
             conflict_count=self._dedupe.conflict_count,

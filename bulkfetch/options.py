@@ -26,6 +26,8 @@ class Options:
         deadline_s: seconds after which no further call begins; None for any time.
         max_quarantined: end the run if more ids or pairs than this are rejected; None for any
             number.
+        hedge: make the slowest calls a second time and take the first answer: at most 5 % more
+            calls, and none while the service bears fewer than before.
         limits: seconds and bytes of one call.
         retry: attempts and backoff of one batch.
         proxy: URL of a proxy; the environment's are not used.
@@ -45,6 +47,7 @@ class Options:
     max_outage_s: float = 600.0
     deadline_s: float | None = None
     max_quarantined: int | None = None
+    hedge: bool = False
     limits: Limits = field(default_factory=Limits)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     proxy: str | None = None

@@ -193,6 +193,12 @@ def export(
             "--max-quarantined", help="Stop if the service rejects more ids or pairs than this."
         ),
     ] = None,
+    hedge: Annotated[
+        bool,
+        typer.Option(
+            "--hedge", help="Make the slowest calls a second time, at most 5 % more calls."
+        ),
+    ] = False,
     attempts: Annotated[int, typer.Option("--attempts", help="Most attempts of a batch.")] = 6,
     connect_timeout: Annotated[
         float, typer.Option("--connect-timeout", help="Seconds to connect.")
@@ -258,6 +264,7 @@ def export(
             max_outage_s=read_duration(max_outage, "--max-outage"),
             deadline_s=None if deadline is None else read_duration(deadline, "--deadline"),
             max_quarantined=max_quarantined,
+            hedge=hedge,
             limits=Limits(connect_timeout, read_timeout, total_timeout, max_answer_bytes),
             retry=RetryPolicy(attempts=attempts),
             proxy=proxy,

@@ -128,6 +128,18 @@ class Caller(Generic[RowsT]):
             fresh=fresh,
         )
 
+    async def fetch_once(self, rectangle: Rectangle, expected_s: float = 0.0) -> Fetched[RowsT]:
+        """Make one call on a fresh connection, and no other even if its token is rejected.
+
+        Raises:
+            CallError: the call failed.
+        """
+        async with self._desk.lease(expected_s) as lease:
+            result = (await self._exchange.ask(rectangle, lease, fresh=True)).result
+        if isinstance(result, CallError):
+            raise result
+        return result
+
 
 class _Whole(Generic[RowsT]):
     """What the slices of one answer add up to; the last has the highest number."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from bulkfetch.engine.call import Caller, Fetched
+from bulkfetch.engine.hedging import Hedging
 from bulkfetch.engine.pool import Places, Pool
 from bulkfetch.engine.reactions import is_request_too_large
 from bulkfetch.errors import (
@@ -56,6 +57,7 @@ class Calls(Generic[RowsT]):
         places: the account's; their pace is told of every call.
         runtime: the seam.
         on_change: called when the pace may have changed.
+        hedging: makes second calls; None for none.
 
     Attributes:
         succeeded_at: when a call succeeded last, on the runtime's clock.
@@ -70,6 +72,7 @@ class Calls(Generic[RowsT]):
         runtime: Runtime,
         *,
         on_change: Callable[[], None],
+        hedging: Hedging[RowsT] | None = None,
     ) -> None:
         self._caller = caller
         self._pool = pool
@@ -77,6 +80,7 @@ class Calls(Generic[RowsT]):
         self._pace = places.pace
         self._runtime = runtime
         self._on_change = on_change
+        self._hedging = hedging
         self._trials: dict[asyncio.Timeout, Ticket] = {}
         self.succeeded_at = float("-inf")
         self.smallest: Rectangle | None = None
@@ -111,7 +115,7 @@ class Calls(Generic[RowsT]):
             ticket = pace.begin(asked.axis, size, clock())
             is_over = False
             try:
-                fetched = await self._fetch(asked, ticket)
+                fetched, ticket = await self._fetch(asked, ticket)
                 is_over = True
             except CallError as error:
                 is_over = True
@@ -124,8 +128,11 @@ class Calls(Generic[RowsT]):
             self._note_success(fetched, batch, ticket)
         return fetched
 
-    async def _fetch(self, asked: Question, ticket: Ticket) -> Fetched[RowsT]:
+    async def _fetch(self, asked: Question, ticket: Ticket) -> tuple[Fetched[RowsT], Ticket]:
         """Call; a size that never succeeded is given up when it takes far longer than it should.
+
+        Returns:
+            The answer, and the ticket of the call that got it.
 
         Raises:
             CallError: it failed.
@@ -135,12 +142,15 @@ class Calls(Generic[RowsT]):
             self._caller.fetch, asked.rectangle, expected_s, fresh=asked.fresh
         )
         if not ticket.size.is_trial:
-            return await fetch()
+            if self._hedging is None or asked.fresh:
+                return await fetch(), ticket
+            first = await self._hedging.fetch(asked.rectangle, ticket, expected_s)
+            return first.fetched, first.ticket
         try:
             async with asyncio.timeout(None) as patience:
                 self._trials[patience] = ticket
                 self._watch_trials()
-                return await fetch()
+                return await fetch(), ticket
         except TimeoutError:
             raise TimedOutError(
                 "A larger batch than any before took several times longer than it should, "

@@ -92,7 +92,7 @@ async def fetch_region(
         caps=Caps(rectangles),
         places=places or Places(make_pace(options, runtime)),
         policy=options.retry,
-        limits=RunLimits(deadline, options.max_quarantined),
+        limits=RunLimits(deadline, options.max_quarantined, options.hedge),
         runtime=runtime,
         counters=counters,
         planner=make_planner(region, options, complete),

@@ -34,6 +34,7 @@ class Counters:
     splits: int = 0
     confirmations: int = 0
     cap_checks: int = 0
+    hedges: int = 0
     batches: int = 0
     rows: int = 0
     surplus: int = 0
@@ -67,6 +68,7 @@ class FetchReport:
         rows: rows received that are wanted, before duplicates are dropped.
         surplus: rows received besides, because the plan asked for more than is wanted.
         cap_checks: calls made to find out whether a silent cap cuts answers short.
+        hedges: slow calls that were made a second time.
         duplicates: rows dropped because the same row had come before.
         conflicts: the first thousand pairs of rows with one id and different content.
         conflict_count: all of them.
@@ -89,6 +91,7 @@ class FetchReport:
     cap_checks: int
     rows: int
     surplus: int
+    hedges: int
     duplicates: int
     conflicts: tuple[Conflict, ...]
     conflict_count: int

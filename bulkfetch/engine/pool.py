@@ -102,6 +102,26 @@ class Pool:
         async with self._places.limiter:
             yield await self._permit()
 
+    @contextlib.asynccontextmanager
+    async def place_besides(self) -> AsyncIterator[None]:
+        """Hold a second place in the same task. Whether a call may begin is not looked at."""
+        borrower = object()
+        await self._places.limiter.acquire_on_behalf_of(borrower)
+        try:
+            yield
+        finally:
+            self._places.limiter.release_on_behalf_of(borrower)
+
+    def may_begin_at_once(self) -> bool:
+        """Whether a call that has a place would have nothing to wait for."""
+        pace, now = self._places.pace, self._runtime.clock()
+        return (
+            not self.is_stopped
+            and now < self._deadline
+            and pace.health.outage is None
+            and pace.wait_s(now) <= 0
+        )
+
     async def pause(self, seconds: float) -> None:
         """Wait for so long, or until something changes, or the deadline."""
         seconds = min(seconds, self._deadline - self._runtime.clock())

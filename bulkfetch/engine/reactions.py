@@ -45,15 +45,17 @@ Rejection = tuple[OpenBatch, CallError]
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """When a run ends early.
+    """When a run ends early, and whether it may ask twice.
 
     Attributes:
         deadline: on the runtime's clock; no call begins after it. None for none.
         max_quarantined: how many ids or pairs may be quarantined; None for any number.
+        hedge: whether the slowest calls are made a second time.
     """
 
     deadline: float | None = None
     max_quarantined: int | None = None
+    hedge: bool = False
 
 
 class Reactions:

@@ -23,6 +23,7 @@ from bulkfetch.engine.calls import Calls, Question
 from bulkfetch.engine.caps import Caps
 from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.guard import Guard
+from bulkfetch.engine.hedging import Hedging
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.pool import Places, Pool, StoppedError
 from bulkfetch.engine.reactions import Reactions, RunLimits, is_of_the_answer
@@ -110,7 +111,12 @@ class Run(Generic[RowsT]):
             self._places, self._runtime, deadline=self._limits.deadline, on_stop=self._note_stop
         )
         self._calls = Calls(
-            self._caller, self._pool, self._places, self._runtime, on_change=self._staff
+            self._caller,
+            self._pool,
+            self._places,
+            self._runtime,
+            on_change=self._staff,
+            hedging=self._make_hedging(),
         )
         self._guard = Guard(
             self._ask_besides,
@@ -142,6 +148,11 @@ class Run(Generic[RowsT]):
         for rectangle in (*self._frontier.remaining(), *self._reactions.withheld()):
             self._reactions.fail(rectangle, cause, None)
         return self._counters.unfetched()
+
+    def _make_hedging(self) -> Hedging[RowsT] | None:
+        if not self._limits.hedge:
+            return None
+        return Hedging(self._caller, self._pool, self._pace, self._runtime, self._counters)
 
     def _staff(self) -> None:
         """Follow the pace's limit, and have a task for every place while there is work."""

@@ -15,7 +15,7 @@ run that fails or is stopped has one, too. These are its keys (the README explai
   batches, rows, bytes, `latency_s` of the calls that answered a batch (`p50`, `p90`, `p99`; null
   without any), start and end. A killed run counts up to its last commit.
 * of this run alone: `rows_fetched`, `rows_resumed` (in the journal before), `rows_per_s`,
-  `most_in_flight`, and again `calls`, `retries`, `splits`, `confirmations`, `cap_checks`,
+  `most_in_flight`, `hedges`, and again `calls`, `retries`, `splits`, `confirmations`, `cap_checks`,
   `wire_bytes`, `body_bytes`, `started_at`, `ended_at`, `duration_s`.
 """
 
@@ -173,6 +173,7 @@ def make_report(
         "failed": [_entry(entry) for entry in failed],
         "listed": {} if findings is None else _listed(findings.listed),
         **effort,
+        "hedges": counters.hedges,
         "most_in_flight": counters.most_in_flight,
         "started_at": iso(started_at),
         "ended_at": iso(ended_at),

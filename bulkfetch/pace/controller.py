@@ -26,6 +26,7 @@ from bulkfetch.plan.rectangle import Axis
 
 MAX_WORKERS = 64
 _START = 4
+_FALLING_S = 10.0
 _PATIENCE = 4.0
 _PATIENCE_FLOOR_S = 8.0
 
@@ -96,6 +97,8 @@ class Pace:
         self.sizes = {axis: BatchSize(settings.batch_size) for axis in Axis}
         self.in_flight = 0
         self._rate_bound_at = float("-inf")
+        self._limit_before = self.limit
+        self._fell_at = float("-inf")
         self._latest_size = 0
         self._unjudged: list[_Cost] = []
         self._judged = 0
@@ -288,7 +291,14 @@ class Pace:
         self.timeline.on_end(now, seconds=seconds, rows=rows)
         self._observe(now)
 
+    def is_falling(self, now: float) -> bool:
+        """Whether the calls that may be in flight became fewer lately, and not more since."""
+        return now - self._fell_at < _FALLING_S
+
     def _observe(self, now: float) -> None:
+        if self.limit != self._limit_before:
+            self._fell_at = now if self.limit < self._limit_before else float("-inf")
+            self._limit_before = self.limit
         phase = "slow start" if self.concurrency.is_slow_start else "steady"
         if self.health.outage is not None:
             phase = "outage"
