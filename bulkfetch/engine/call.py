@@ -9,7 +9,7 @@ answer to an earlier request could have been taken for it.
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from bulkfetch.engine.asking import Service, ask_surely, note_verdict, send
@@ -177,20 +177,21 @@ class HttpExchange(Generic[RowsT]):
 
     async def ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> Reply[RowsT]:
         """Send one request and read its answer to the end."""
+        asked_at = self._service.runtime.clock()
         heard = await send(
             self._service,
             self._counters,
             lease,
             "GetEnrollments",
             write_get_enrollments(lease.token, *map(rectangle.named, Axis)),
-            read=lambda answer: self._read(answer, rectangle, lease),
+            read=lambda answer: self._read(answer, rectangle, lease, asked_at),
             fresh=fresh,
         )
-        if isinstance(heard.result, CallError):
-            return Reply(heard.result, heard.is_reused)
-        return Reply(replace(heard.result, latency_s=heard.latency_s), heard.is_reused)
+        return Reply(heard.result, heard.is_reused)
 
-    async def _read(self, answer: Answer, rectangle: Rectangle, lease: Lease) -> Fetched[RowsT]:
+    async def _read(
+        self, answer: Answer, rectangle: Rectangle, lease: Lease, asked_at: float
+    ) -> Fetched[RowsT]:
         """Read and verify an answer, slices in parallel, the last one last."""
         service = self._service
         selection = self._selector.select(rectangle)
@@ -221,6 +222,7 @@ class HttpExchange(Generic[RowsT]):
             body_bytes=answer.body_bytes,
             surplus=whole.received - whole.count,
             read_ids=self._decoder.enrollment_ids,
+            latency_s=service.runtime.clock() - asked_at,
         )
 
     def _verify(self, decoded: Decoded[RowsT], rectangle: Rectangle) -> None:

@@ -225,6 +225,14 @@ class Run(Generic[RowsT]):
             finally:
                 self._step_back()
 
+        # Nearly all batches succeed at once, and need none of what retries do.
+        failure: TransientError | None = None
+        try:
+            await self._attempt(batch)
+        except TransientError as error:
+            failure = error
+        else:
+            return
         async for attempt in retrying(
             self._policy,
             self._runtime.random,
@@ -232,13 +240,25 @@ class Run(Generic[RowsT]):
             sleep=back_off,
         ):
             with attempt:
-                fetched = await self._calls.make(lambda: self._ask(batch), batch=batch.number)
-                if fetched is not None:
-                    assert batch.rectangle is not None
-                    self._pace.quota.on_success(batch.cost)
-                    if self._reactions.note_success(batch.rectangle):
-                        self._staff()
-                    await self._finish(batch, await self._guard.check(fetched))
+                if failure is not None:
+                    first, failure = failure, None
+                    raise first
+                await self._attempt(batch)
+
+    async def _attempt(self, batch: OpenBatch) -> None:
+        """Call for a batch once, and hand on what comes.
+
+        Raises:
+            CallError: the call failed.
+            StoppedError: no call may begin any more.
+        """
+        fetched = await self._calls.make(lambda: self._ask(batch), batch=batch.number)
+        if fetched is not None:
+            assert batch.rectangle is not None
+            self._pace.quota.on_success(batch.cost)
+            if self._reactions.note_success(batch.rectangle):
+                self._staff()
+            await self._finish(batch, await self._guard.check(fetched))
 
     def _step_aside(self) -> None:
         """Let another task work while this one waits."""

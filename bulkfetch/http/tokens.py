@@ -114,6 +114,7 @@ class TokenDesk:
         self._learn_secret = learn_secret
         self._lock = anyio.Lock()
         self._settled = anyio.Condition()
+        self._waiting = 0
         self._current: _Generation | None = None
 
     @contextlib.asynccontextmanager
@@ -130,15 +131,17 @@ class TokenDesk:
             yield Lease(generation.token.value, generation.number)
         finally:
             generation.in_flight -= 1
-            with anyio.CancelScope(shield=True):
-                await self._announce()
+            if self._waiting:
+                with anyio.CancelScope(shield=True):
+                    await self._announce()
 
     async def serves(self, lease: Lease) -> None:
         """Note that the service accepted this token."""
         current = self._current
         if current is not None and current.number == lease.generation and not current.served:
             current.served = True
-            await self._announce()
+            if self._waiting:
+                await self._announce()
 
     async def replace(self, rejected: Lease, error: TokenRejectedError) -> None:
         """See that calls no longer use a rejected token. Call it after the lease has ended.
@@ -152,9 +155,13 @@ class TokenDesk:
         generation = self._current
         if generation is None or generation.number != rejected.generation:
             return  # renewed meanwhile
-        async with self._settled:
-            while not generation.served and generation.in_flight > 0:
-                await self._settled.wait()
+        self._waiting += 1
+        try:
+            async with self._settled:
+                while not generation.served and generation.in_flight > 0:
+                    await self._settled.wait()
+        finally:
+            self._waiting -= 1
         if generation.after_rejection and not generation.served:
             message = f"{error} A renewed token was rejected, too: check client id and secret."
             raise CredentialsError(message, status=error.status)
