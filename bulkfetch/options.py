@@ -9,7 +9,7 @@ from bulkfetch.http.address import SOAP_PATH, TOKEN_PATH, check_proxy_url
 from bulkfetch.http.transport import Limits
 from bulkfetch.pace.controller import MAX_WORKERS
 from bulkfetch.pace.retry import RetryPolicy
-from bulkfetch.plan.cost import Shape
+from bulkfetch.plan.shapes import Shape
 
 
 @dataclass(frozen=True, slots=True)

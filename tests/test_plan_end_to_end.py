@@ -11,8 +11,8 @@ from bulkfetch.export.formats import OutputFormat
 from bulkfetch.export.job import ExportJob, ExportSettings
 from bulkfetch.export.sinks.files import FileSink
 from bulkfetch.inputs import make_pairs, make_region
-from bulkfetch.plan.cost import Shape
 from bulkfetch.plan.region import Region
+from bulkfetch.plan.shapes import Shape
 from bulkfetch.service import Credentials
 from bulkfetch.simulator import Account, Profile, Simulator, load_profile, parse_profile
 

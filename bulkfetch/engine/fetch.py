@@ -18,11 +18,12 @@ from bulkfetch.engine.run import Run
 from bulkfetch.options import Options
 from bulkfetch.pace.controller import Pace, PaceSettings
 from bulkfetch.pace.timeline import Timeline
-from bulkfetch.plan.cost import Bounds, Shape
+from bulkfetch.plan.cost import Bounds
 from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.planner import Planner
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region
+from bulkfetch.plan.shapes import Shape
 from bulkfetch.runtime import Runtime
 
 RowsT = TypeVar("RowsT")

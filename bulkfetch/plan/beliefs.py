@@ -5,7 +5,7 @@ so that one odd answer does not overturn it and a hundred answers do. The guesse
 middling account; nothing is documented (WIRE facts: no limits, no page sizes).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bulkfetch.plan.rectangle import Axis
 
@@ -106,6 +106,11 @@ class Beliefs:
     speed: Speed = field(default_factory=Speed)
     failed_rows: float | None = None
     most_rows: int = 0
+
+    def at_best(self) -> "Beliefs":
+        """Return the same, but for the belief that nothing is surplus."""
+        sure = Ratio(1.0, 1.0)
+        return replace(self, share_of_learner=sure, share_of_course=sure)
 
     @classmethod
     def guess(

@@ -7,11 +7,11 @@ which of its ids are still wanted, so rows that other calls fetch are not kept t
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bulkfetch.plan.cost import Shape
 from bulkfetch.plan.frontier import Cut
 from bulkfetch.plan.pairs import Prices, cover
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 from bulkfetch.plan.region import PairSet
+from bulkfetch.plan.shapes import Shape
 
 
 def regroup(rectangles: Sequence[Rectangle], axis: Axis) -> list[Rectangle]:

@@ -15,30 +15,21 @@ from collections.abc import Sequence
 
 from bulkfetch.errors import UsageError
 from bulkfetch.plan.beliefs import Beliefs, Ratio
-from bulkfetch.plan.cost import (
-    Bounds,
-    Choice,
-    Estimate,
-    Shape,
-    Sizes,
-    choose,
-    estimate,
-    estimate_cover,
-    legal_shapes,
-)
+from bulkfetch.plan.cost import Bounds, Choice, Estimate, choose, estimate, estimate_cover
 from bulkfetch.plan.cutting import cut_pairs, cut_rectangles
-from bulkfetch.plan.frontier import OTHER_SIDE_CAP, Cut, Frontier, default_cut
+from bulkfetch.plan.frontier import Cut, Frontier, default_cut
+from bulkfetch.plan.learning import learn, learn_too_large
 from bulkfetch.plan.pairs import Prices
+from bulkfetch.plan.probing import choose_probes
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import PairSet, Region, count_wanted, rest_of
+from bulkfetch.plan.shapes import Shape, Sizes, legal_shapes
 
 DEFAULT_BATCH_SIZE = 100
 _MARGIN = 1.25
 _MARGIN_OF_GUESSES = 2.0
 _PROBE_WORTH_S = 5.0  # less is not worth a call that may answer far too much
 _PROBE_RISK = 0.3
-_PROBE_IDS = (10, 100)
-_PROBE_CALL_S = 60.0  # as expected by a guess
 _SETTLED_CALLS = 32
 _LOOK_EVERY = 8  # calls, after the first few
 
@@ -194,59 +185,23 @@ class Planner:
         Returns:
             How many wanted pairs that were.
         """
-        wanted = count_wanted(self._region, rectangle)
-        beliefs = self.beliefs
-        beliefs.density.add(kept, wanted)
-        beliefs.bytes_per_row.add(body_bytes, received)
-        beliefs.most_rows = max(beliefs.most_rows, received)
-        if rectangle.unsent == {Axis.COURSES}:
-            beliefs.share_of_learner.add(kept / self._part_of(rectangle, Axis.COURSES), received)
-        elif rectangle.unsent == {Axis.LEARNERS}:
-            beliefs.share_of_course.add(kept / self._part_of(rectangle, Axis.LEARNERS), received)
-        elif rectangle.pairs > wanted:
-            beliefs.density_elsewhere.add(received - kept, rectangle.pairs - wanted)
-        ids = sum(len(rectangle.named(axis) or ()) for axis in Axis)
-        beliefs.speed.add(rows=received, ids=ids, seconds=seconds)
-        return wanted
-
-    def _part_of(self, rectangle: Rectangle, axis: Axis) -> float:
-        """Return how much of a side a rectangle wants: the rest may have been fetched before."""
-        return rectangle.width(axis) / self._region.width(axis)
+        return learn(
+            self.beliefs,
+            self._region,
+            rectangle,
+            received=received,
+            kept=kept,
+            body_bytes=body_bytes,
+            seconds=seconds,
+        )
 
     def probes(self) -> list[Rectangle]:
-        """Return a few small calls that tell the most about the shapes.
-
-        Some ids, more ids, and those of other shapes whose surplus is a guess.
-        """
-        usual = legal_shapes(self._sizes)[0]
-        probes = [
-            self._part(usual, ids) for ids in _PROBE_IDS if ids <= self._region.width(usual.axis)
-        ]
-        if not isinstance(self._region, PairSet):
-            for each in self.estimates():
-                if len(each.shape.unsent) == 1 and each.is_guess and each.call_s < _PROBE_CALL_S:
-                    ids = _PROBE_IDS[0] if each.shape.axis is Axis.LEARNERS else 1
-                    probes.append(self._part(each.shape, ids))
-        return probes
-
-    def _part(self, shape: Shape, ids: int) -> Rectangle:
-        """Return a small part of the region in a shape, from its middle."""
-        whole = Rectangle(self._region.learners, self._region.courses)
-        for axis, most in ((shape.axis, ids), (shape.axis.other, OTHER_SIDE_CAP)):
-            side = whole.side(axis)
-            if side is not None and (axis is shape.axis or axis not in shape.unsent):
-                at = max(0, (len(side) - most) // 2)
-                whole = whole.replace(axis, side[at : at + most])
-        return whole.leaving_out(*shape.unsent)
+        """Return a few small calls that tell the most about the shapes."""
+        return choose_probes(self._region, legal_shapes(self._sizes)[0], self.estimates())
 
     def note_too_large(self, rectangle: Rectangle) -> None:
         """Learn that an answer was too large, or took too long."""
-        rows = count_wanted(self._region, rectangle) * self.beliefs.density.value
-        if Axis.COURSES in rectangle.unsent:
-            rows /= self.beliefs.share_of_learner.value
-        if Axis.LEARNERS in rectangle.unsent:
-            rows /= self.beliefs.share_of_course.value
-        self.beliefs.failed_rows = min(rows, self.beliefs.failed_rows or math.inf)
+        learn_too_large(self.beliefs, self._region, rectangle)
 
     def narrow(self, rectangle: Rectangle) -> bool:
         """Ask for the same along a side that was not named, of a batch that cannot be split.
@@ -313,7 +268,7 @@ class Planner:
                 continue
             if shape is self.shape or not self._sizes.names(shape.unsent[0]):
                 continue
-            best = self._estimate(shape, self._sizes_left(), _at_best(self.beliefs))
+            best = self._estimate(shape, self._sizes_left(), self.beliefs.at_best())
             saved = current.seconds - best.seconds
             if (
                 best.seconds * _MARGIN < current.seconds
@@ -449,9 +404,3 @@ class Planner:
             courses = max(1.0, courses * share)
         listed = None if sizes.listed is None else max(1.0, sizes.listed * share)
         return Sizes(learners, courses, listed)
-
-
-def _at_best(beliefs: Beliefs) -> Beliefs:
-    """Believe that nothing is surplus."""
-    sure = Ratio(1.0, 1.0)
-    return dataclasses.replace(beliefs, share_of_learner=sure, share_of_course=sure)

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkfetch.errors import UsageError
-from bulkfetch.plan.cost import Bounds, Shape
+from bulkfetch.plan.cost import Bounds
 from bulkfetch.plan.frontier import Frontier
 from bulkfetch.plan.planner import Planner
 from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, make_rectangle, split
 from bulkfetch.plan.region import PairSet, Region, Selector, make_pair_set, rest_of
+from bulkfetch.plan.shapes import Shape
 
 Pair = tuple[str, str]
 
