@@ -157,7 +157,11 @@ def _import_path(path: str) -> None:
     elif path in OWN_PATHS:
         import bulkfetch.client  # noqa: PLC0415
     if path in {"arrow", "parquet", "csv"}:
+        import pyarrow as pa  # noqa: PLC0415
+
         import bulkfetch.wire.arrow  # noqa: PLC0415
+
+        pa.array([""])  # the first one imports pandas, where that is installed
     if path in {"parquet", "csv"}:
         import bulkfetch.export.job  # noqa: F401, PLC0415
 
