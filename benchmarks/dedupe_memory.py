@@ -1,15 +1,18 @@
 """What it costs to know each enrollment again: bytes an id and CPU an id in the library path.
 
-Rows go through the two decoders and are admitted as a fetch admits them, without a service, and
-nothing else is kept. Bytes are resident memory, before against after.
+Answers, compressed as the service sends them, go through the two decoders and are admitted as a
+fetch admits them, without a service, and nothing else is kept. Bytes are resident memory, before
+against after. `--plain` is for a service that does not compress.
 """
 
 import argparse
 import gc
+import gzip
 import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +30,11 @@ def rss_bytes() -> int:
     raise RuntimeError("no VmRSS")
 
 
-def admit(path: str, ids: int) -> dict[str, float]:
+def admit(path: str, ids: int, *, plain: bool) -> dict[str, float]:
     """Admit so many ids and return what they cost."""
     from bulkfetch.dedupe import Deduplicator  # noqa: PLC0415 - the measured process alone
     from bulkfetch.wire.decode import Decoded, decode_document  # noqa: PLC0415
+    from bulkfetch.wire.dialect import Source  # noqa: PLC0415
     from bulkfetch.wire.flatten import Flattener  # noqa: PLC0415
     from bulkfetch.wire.keep import KeepingArrow, KeepingObjects  # noqa: PLC0415
 
@@ -45,12 +49,17 @@ def admit(path: str, ids: int) -> dict[str, float]:
             batch=100,
             seed=step,
         ):
-            decoded = decode_document(body, flattener, decoder)
+            source = None
+            if not plain:
+                wire = gzip.compress(body, 6)
+                source = Source(partial(gzip.decompress, wire), len(wire))
+            decoded = decode_document(body, flattener, decoder, source)
             assert isinstance(decoded, Decoded)
             keys = decoder.enrollment_ids(decoded.rows)
             started = time.thread_time()
-            assert not dedupe.note(keys, decoded.rows.recall)
+            dropped = dedupe.admit(keys, decoded.rows.recall)
             used_s += time.thread_time() - started
+            assert not dropped
             admitted += decoded.count
         if step < 0:  # a warm process, and a new index
             dedupe, used_s, admitted = Deduplicator(), 0.0, 0
@@ -67,16 +76,18 @@ def main() -> None:
     """Run each path and size in a process of its own."""
     parser = make_parser(__doc__, rounds=1)
     parser.add_argument("--ids", type=int, nargs="+", default=[1_000_000, 5_000_000])
+    parser.add_argument("--plain", action="store_true", help="without gzip")
     parser.add_argument("--path", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.path:
-        print(json.dumps(admit(options.path, options.ids[0])))
+        print(json.dumps(admit(options.path, options.ids[0], plain=options.plain)))
         return
     print(machine(), end="\n\n")
     found = {}
     for ids in options.ids:
         for path in ("objects", "arrow"):
             command = [sys.executable, __file__, f"--path={path}", f"--ids={ids}"]
+            command += ["--plain"] if options.plain else []
             result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found[f"{path} {ids}"] = json.loads(result.stdout)
     print_table(
