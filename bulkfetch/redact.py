@@ -11,6 +11,7 @@ import base64
 import functools
 import re
 import unicodedata
+from collections.abc import Mapping
 
 REDACTED = "[redacted]"
 _SHORTEST_SECRET = 4
@@ -39,6 +40,16 @@ class Redactor:
         for pattern in self._patterns.values():
             text = pattern.sub(REDACTED, text)
         return text
+
+    def clean(self, value: object) -> object:
+        """Return a value made for JSON without secrets in any of its texts."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, Mapping):
+            return {key: self.clean(entry) for key, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.clean(entry) for entry in value]
+        return value
 
     def show(self, text: str, limit: int = _TEXT_LIMIT) -> str:
         """Return server text fit for a message: no secrets, nothing a terminal obeys, bounded.

@@ -50,6 +50,11 @@ class Credentials:
     def __repr__(self) -> str:
         return "Credentials([redacted])"
 
+    def make_redactor(self) -> Redactor:
+        """Return what removes them from texts."""
+        secrets = (self.token, self.client_secret)
+        return Redactor(*(secret for secret in secrets if secret is not None))
+
 
 @contextlib.asynccontextmanager
 async def open_service(
@@ -65,9 +70,7 @@ async def open_service(
         UsageError: the address, proxy or CA bundle cannot be used.
     """
     base_url = check_base_url(base_url)
-    redactor = Redactor(
-        *(secret for secret in (credentials.token, credentials.client_secret) if secret is not None)
-    )
+    redactor = credentials.make_redactor()
     async with contextlib.AsyncExitStack() as stack:
         fresh_session = None
         if session is None:

@@ -1,7 +1,7 @@
 """Show differences between rows: a table on a terminal, the same without colours elsewhere."""
 
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TextIO
 
 from rich.console import Console as RichConsole
@@ -48,6 +48,8 @@ def show_differences(
 
 def plain(value: object) -> object:
     """Make a value ready for JSON."""
+    if isinstance(value, datetime) and value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)  # as it is compared
     return value.isoformat() if isinstance(value, date) else value
 
 

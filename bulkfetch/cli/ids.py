@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from bulkfetch.errors import UsageError
 from bulkfetch.plan.rectangle import Axis
@@ -138,10 +139,30 @@ def _from_parquet(path: Path, column: str | None, axis: Axis) -> Iterator[tuple[
         file = pq.ParquetFile(path)
         names = file.schema_arrow.names
         chosen = names[choose_column(names, str(path), column, axis)]
-        values = file.read([chosen]).column(0).cast(pa.string())
+        values = text_of(file.read([chosen]).column(0), f"{path}:{chosen}")
     except pa.ArrowException:
         raise UsageError(f"The file {path} cannot be read as Parquet with ids as text.") from None
     return enumerate((value or "" for value in values.to_pylist()), 1)
+
+
+def text_of(column: Any, name: str) -> Any:
+    """Return a column of Parquet as text.
+
+    Raises:
+        UsageError: it is of a type that no id is kept in.
+    """
+    pa = import_pyarrow()
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_floating(kind):
+        raise UsageError(
+            f"The column {name} holds numbers with a fraction ({kind}), not ids: pandas makes such "
+            "numbers of whole ones where some are missing. Write it as text, or as whole numbers."
+        )
+    is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    is_other = (pa.types.is_integer, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null)
+    if not any(is_kind(kind) for is_kind in (*is_text, *is_other)):
+        raise UsageError(f"The column {name} holds {kind}, not ids: write it as text.")
+    return column.cast(pa.string())
 
 
 def choose_column(columns: list[str], name: str, column: str | None, axis: Axis) -> int:

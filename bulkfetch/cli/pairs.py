@@ -12,7 +12,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bulkfetch.cli.ids import DELIMITERS, LONGEST_ID, choose_column, decode_text, split_spec
+from bulkfetch.cli.ids import (
+    DELIMITERS,
+    LONGEST_ID,
+    choose_column,
+    decode_text,
+    split_spec,
+    text_of,
+)
 from bulkfetch.errors import UsageError
 from bulkfetch.plan.rectangle import Axis
 from bulkfetch.record import import_pyarrow
@@ -121,7 +128,9 @@ def _from_parquet(path: Path, columns: list[str] | None) -> Cells:
         names = file.schema_arrow.names
         chosen = [names[at] for at in _choose(names, str(path), columns)]
         table = file.read(chosen)
-        learners, courses = (table.column(name).cast(pa.string()).to_pylist() for name in chosen)
+        learners, courses = (
+            text_of(table.column(name), f"{path}:{name}").to_pylist() for name in chosen
+        )
     except pa.ArrowException:
         raise UsageError(f"The file {path} cannot be read as Parquet with ids as text.") from None
     return (

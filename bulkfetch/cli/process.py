@@ -10,6 +10,7 @@ import signal
 import sys
 
 from bulkfetch.errors import LocalError
+from bulkfetch.redact import escape_controls
 
 RETRY_QUARANTINED = "--retry-quarantined"
 _STANDARD_ERROR = 2
@@ -22,8 +23,16 @@ def set_up() -> None:
     """Make files private, closed standard streams harmless, and early signals one sentence."""
     os.umask(0o077)  # temporary files of libraries, too
     _open_closed_streams()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stopping_signals():
         signal.signal(number, _leave)
+
+
+def stopping_signals() -> list[signal.Signals]:
+    """Return what ends a run in order; without the terminal's end where nohup has it ignored."""
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    return signals
 
 
 def resume_command(arguments: list[str], *, retry_quarantined: bool = False) -> str:
@@ -33,7 +42,27 @@ def resume_command(arguments: list[str], *, retry_quarantined: bool = False) -> 
     """
     kept = [each for each in arguments if each not in {"--restart", RETRY_QUARANTINED}]
     kept += [RETRY_QUARANTINED] if retry_quarantined else []
-    return shlex.join(["bulkfetch", *kept])
+    return _command(kept)
+
+
+def _command(arguments: list[str]) -> str:
+    """Return a command in one line, whatever its arguments hold, fit to be copied into a shell."""
+    return " ".join(["bulkfetch", *map(_quote, arguments)])
+
+
+def _quote(argument: str) -> str:
+    """Quote an argument; what a terminal would obey or break a line at, as bash and zsh read it."""
+    if escape_controls(argument) == argument:
+        return shlex.quote(argument)
+    quoted = "".join(
+        "\\" + character
+        if character in "\\'"
+        else character
+        if escape_controls(character) == character
+        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+        for character in argument
+    )
+    return f"$'{quoted}'"
 
 
 def fit_descriptors(workers: int | None, max_workers: int) -> int:
@@ -86,7 +115,7 @@ def _open_closed_streams() -> None:
 
 def _leave(number: int, _frame: object) -> None:
     """End at once: nothing was begun. Commands put their own handlers in this one's place."""
-    command = shlex.join(["bulkfetch", *sys.argv[1:]])
+    command = _command(sys.argv[1:])
     try:
         os.write(2, f"\nStopped before it began. The command is:\n  {command}\n".encode())
     finally:

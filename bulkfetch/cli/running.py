@@ -1,8 +1,8 @@
 """Run a job under signals, and turn every ending into an exit code and its last lines.
 
-The first SIGINT or SIGTERM stops the job: no new call, the batch in hand whole in the journal or
-not at all. What has not ended after a moment, or a second signal, ends the process. Whatever the
-ending, the last line is the command that goes on from there.
+The first SIGINT, SIGTERM or SIGHUP stops the job: no new call, the batch in hand whole in the
+journal or not at all. What has not ended after a moment, or a second signal, ends the process.
+Whatever the ending, the last line is the command that goes on from there.
 """
 
 import contextlib
@@ -18,12 +18,14 @@ import anyio
 
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.exit_codes import ExitCode, exit_code_of
+from bulkfetch.cli.process import stopping_signals
 from bulkfetch.cli.progress import Job, show_progress
 from bulkfetch.errors import BulkfetchError, IncompleteError
 
 _PATIENCE_S = 1.4
 _WORDS_S = 0.2
 _SIGNAL_EXIT = 128
+_WORDS: dict[int, str] = {signal.SIGINT: "Interrupted", signal.SIGHUP: "The terminal was closed"}
 
 
 @dataclass(slots=True)
@@ -46,7 +48,11 @@ class Resume:
 
 
 class TerminatedError(BaseException):
-    """SIGTERM, while no event loop listens for it. Not for handlers of ordinary errors."""
+    """SIGTERM or SIGHUP, while no event loop listens. Not for handlers of ordinary errors."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 async def run_job(job: Job, console: Console, resume: Resume) -> int | None:
@@ -71,7 +77,7 @@ async def run_job(job: Job, console: Console, resume: Resume) -> int | None:
         job_scope = anyio.CancelScope()
 
         async def watch_signals() -> None:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            with anyio.open_signal_receiver(*stopping_signals()) as signals:
                 async for number in signals:
                     if stopped_by:
                         _exit_now(console, number, resume)
@@ -129,15 +135,17 @@ def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, N
     """
     result = Ending()
 
-    def terminate(_number: int, _frame: object) -> None:
-        raise TerminatedError
+    def terminate(number: int, _frame: object) -> None:
+        raise TerminatedError(number)
 
     before = [
-        (number, signal.signal(number, handler))
-        for number, handler in (
-            (signal.SIGTERM, terminate),
-            (signal.SIGINT, signal.default_int_handler),
+        (
+            number,
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else terminate
+            ),
         )
+        for number in stopping_signals()
     ]
     try:
         yield result
@@ -166,14 +174,14 @@ def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, N
             signal.signal(number, handler)
 
 
-def signal_of(error: BaseException) -> int:
+def signal_of(error: KeyboardInterrupt | TerminatedError) -> int:
     """Return the number of the signal that an exception stands for."""
-    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+    return error.number if isinstance(error, TerminatedError) else signal.SIGINT
 
 
 def say_stopped(console: Console, number: int, resume: Resume | None) -> int:
     """Say that a signal stopped the run, and return its exit code."""
-    name = "Interrupted" if number == signal.SIGINT else "Terminated"
+    name = _WORDS.get(number, "Terminated")
     code = _SIGNAL_EXIT + number
     if resume is None or resume.is_kept:
         _fail(console, f"{name}. What was fetched is kept.", "Go on with:", resume, code)

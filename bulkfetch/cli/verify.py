@@ -23,6 +23,7 @@ from bulkfetch.export.verify import Verified, VerifyJob, VerifySettings
 from bulkfetch.http.address import check_base_url
 from bulkfetch.options import Options
 from bulkfetch.plan.rectangle import Axis
+from bulkfetch.redact import Redactor
 
 _NAMES = {Kind.ADDED: "missed", Kind.REMOVED: "gone", Kind.CHANGED: "changed"}
 
@@ -70,7 +71,7 @@ def verify(
             stopped_by = anyio.run(run_job, job, console, resume)
         finally:
             if job.verified is not None:
-                _finish(job.verified, arguments, console)
+                _finish(job.verified, arguments, console, job.redactor)
         if stopped_by is not None:
             result.code = say_stopped(console, stopped_by, resume)
         elif job.verified is not None and job.verified.counts.differences:
@@ -78,11 +79,15 @@ def verify(
     leave(result.code)
 
 
-def _finish(found: Verified, arguments: VerifyArguments, console: Console) -> None:
+def _finish(
+    found: Verified, arguments: VerifyArguments, console: Console, redactor: Redactor
+) -> None:
     """Write the report, show differences, say the totals."""
     if arguments.report is not None:
         with replacing(arguments.report) as temporary:
-            text = json.dumps(_report(found, arguments), indent=2, ensure_ascii=False)
+            text = json.dumps(
+                redactor.clean(_report(found, arguments)), indent=2, ensure_ascii=False
+            )
             temporary.write_text(text + "\n", encoding="utf-8")
     counts = found.counts
     show_differences(found.first[: arguments.limit], counts.differences, _NAMES, sys.stdout)

@@ -214,7 +214,11 @@ class HttpExchange(Generic[RowsT]):
             learner_ids=frozenset(whole.learner_ids),
             course_ids=frozenset(whole.course_ids),
             anomalies=tuple(
-                Anomaly(anomaly.enrollment_id, anomaly.field, service.redactor(anomaly.raw))
+                Anomaly(
+                    service.redactor(anomaly.enrollment_id),
+                    anomaly.field,
+                    service.redactor(anomaly.raw),
+                )
                 for _, anomalies in parts
                 for anomaly in anomalies
             ),

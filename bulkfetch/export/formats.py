@@ -32,7 +32,8 @@ def format_of(target: str, override: str | None = None) -> OutputFormat:
     try:
         return _SUFFIXES[name.lower()]
     except KeyError:
+        # Not quoted: a mistyped address of a database may hold a password.
         raise UsageError(
-            f"The format of the output {target} is not known: its name must end in one of "
+            "The format of the output is not known: its name must end in one of "
             f"{CHOICES}, or --format must say it."
         ) from None

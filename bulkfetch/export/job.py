@@ -43,6 +43,7 @@ ResultT = TypeVar("ResultT")
 
 OPERATION = "getEnrollments"
 _SHORTEST_S = 0.001
+LISTS = ("quarantined", "failed")
 _NOTES_EVERY_S = 5.0
 
 
@@ -136,6 +137,7 @@ class ExportJob:
         self._pace: Pace | None = None
         self._notes_due_at = float("-inf")
         self._quarantined_kept = 0
+        self._redactor = settings.credentials.make_redactor()
         self._findings: Findings | None = None
         self._published: Published | None = None
         self._published_to: str | None = None
@@ -217,6 +219,7 @@ class ExportJob:
                 settings.base_url, settings.credentials, options, self._runtime
             ) as service,
         ):
+            self._redactor = service.redactor  # which learns of renewed tokens
             if not identity.is_settled:
                 self._phase = "listing"
                 started_at = self._runtime.clock()
@@ -355,7 +358,7 @@ class ExportJob:
 
     def report(self) -> dict[str, object]:
         """Return the report, ready for JSON: so far, or of the whole export when it has ended."""
-        return make_report(
+        report = make_report(
             self._findings,
             self._counters,
             self._published,
@@ -365,6 +368,12 @@ class ExportJob:
             started_at=self._started_at,
             ended_at=self._ended_at or self._runtime.wall_clock(),
         )
+        # What comes from the service may be the token; ids that were given need no look.
+        texts = {"anomalies", "conflicts", *(LISTS if self._settings.discover else ())}
+        return {
+            key: self._redactor.clean(value) if key in texts else value
+            for key, value in report.items()
+        }
 
     def stop(self) -> None:
         """Tell a publication under way to give up: a thread cannot be cancelled.

@@ -255,6 +255,10 @@ def _conflict(conflict: Conflict) -> Json:
 
 def _plain(row: Mapping[str, object]) -> Json:
     """Make a row's dates and times text."""
-    return {
-        name: value.isoformat() if isinstance(value, date) else value for name, value in row.items()
-    }
+    return {name: _plain_value(value) for name, value in row.items()}
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, datetime) and value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)  # as it is sorted
+    return value.isoformat() if isinstance(value, date) else value

@@ -61,7 +61,7 @@ def open_source(
     Args:
         path: of either; which one it is shows in its beginning and its suffix.
         directory: for what is spilled.
-        csv_raw: a CSV was published with its cells as they are.
+        csv_raw: a CSV was published with its cells as they are; one that shows it needs no saying.
 
     Raises:
         UsageError: there is no such file, it is of no such kind, or lacks columns. Values that
@@ -87,7 +87,7 @@ def open_source(
             columns = connection.sql("DESCRIBE SELECT * FROM source").fetchall()
             types = {str(name).lower(): str(kind) for name, kind, *_ in columns}
             _require_columns(path, types)
-            is_safe = kind is OutputFormat.CSV and not csv_raw
+            is_safe = kind is OutputFormat.CSV and not csv_raw and not _is_raw(connection)
             values = [_value(field, types[field.name], is_safe=is_safe) for field in FIELDS]
             rows = connection.sql(f"SELECT {', '.join(values)} FROM source")  # noqa: S608 - own names
             reader = rows.to_arrow_reader(_STREAM_ROWS)
@@ -189,6 +189,17 @@ def _read_sqlite(path: Path) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, read())
 
 
+def _is_raw(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether a cell of a CSV would be run by a spreadsheet, which publishing leaves only raw."""
+    pattern = FORMULA.replace("^'*", "^")
+    texts = [field.name for field in FIELDS if field.type is FieldType.TEXT]
+    found = " OR ".join(f"regexp_matches({name}, '{pattern}')" for name in texts)
+    ((count,),) = connection.sql(
+        f"SELECT count(*) FROM (SELECT 1 FROM source WHERE {found} LIMIT 1)"  # noqa: S608 - own names
+    ).fetchall()
+    return bool(count)
+
+
 def _value(field: Field, sql_type: str, *, is_safe: bool) -> str:
     """Return what is selected for a field, of whatever type the file has it."""
     name = field.name
@@ -221,6 +232,7 @@ def _mapped(path: Path) -> Generator[None, None, None]:
         yield
     except (duckdb.InterruptException, duckdb.OutOfMemoryException):
         raise
-    except (duckdb.Error, sqlite3.Error, pa.ArrowException, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+    except (duckdb.Error, sqlite3.Error, pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        # What a stream of Arrow data raises comes as an OSError, with more lines than the reason.
+        reason = str(error).splitlines()[0].rstrip(". ")
         raise UsageError(f"The file {path} cannot be read as enrollments: {reason}.") from None

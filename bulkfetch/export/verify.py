@@ -135,6 +135,7 @@ class VerifyJob:
         self._plan: _Plan | None = None
         self._fetched: list[Rectangle] = []
         self.verified: Verified | None = None
+        self.redactor = settings.credentials.make_redactor()
 
     async def run(self) -> None:
         """Ask again and compare; `verified` holds the result afterwards.
@@ -255,6 +256,7 @@ class VerifyJob:
         async with open_service(
             plan.endpoint, settings.credentials, options, self._runtime
         ) as service:
+            self.redactor = service.redactor  # which learns of renewed tokens
             exchange = HttpExchange(service, ArrowDecoder(), self._counters, plan.region)
             return await fetch_calls(
                 plan.calls,

@@ -1,5 +1,6 @@
 """Which sink an output means."""
 
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +12,10 @@ from bulkfetch.export.sinks.postgres.sink import PostgresSink
 from bulkfetch.export.sinks.postgres.url import is_database_url, parse_url
 from bulkfetch.export.sinks.sink import Sink
 
+# A URL of something else, one without its slashes, or the parameters of libpq.
+_ADDRESS = re.compile(
+    r"://|^\s*postgres(ql)?\s*:|(^|\s)(password|host|dbname|user)\s*=", re.IGNORECASE
+)
 _DATABASE_JOURNAL = "enrollments.postgresql.bulkfetch"
 
 
@@ -40,8 +45,11 @@ def choose_sink(
         if output_format is not None:
             raise UsageError("--format goes with a file or standard output, not with a database.")
         return PostgresSink(parse_url(output), gone, allow_older)
-    if "://" in output:  # not quoted: it may hold a password
-        raise UsageError("The output is a URL, but not of PostgreSQL: postgresql://….")
+    if _ADDRESS.search(output):  # not quoted: it may hold a password
+        raise UsageError(
+            "The output looks like the address of a database, which must be a URL: "
+            "postgresql://USER@HOST/DATABASE."
+        )
     if gone is not Gone.KEEP:
         raise UsageError(
             "--gone goes with a database: a file is replaced whole, and holds what is there now."
