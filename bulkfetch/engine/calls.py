@@ -60,7 +60,7 @@ class Calls(Generic[RowsT]):
         hedging: makes second calls; None for none.
 
     Attributes:
-        succeeded_at: when a call succeeded last, on the runtime's clock.
+        succeeded_at: when the latest of the calls that succeeded began, on the runtime's clock.
         smallest: the smallest rectangle that a call succeeded for; None before any did.
     """
 
@@ -180,10 +180,11 @@ class Calls(Generic[RowsT]):
 
     def _note_success(self, fetched: Fetched[RowsT], batch: int, ticket: Ticket) -> None:
         pace = self._pace
-        self.succeeded_at = self._runtime.clock()
+        # One that began before a service went out, and ended after, does not show that it is there.
+        self.succeeded_at = max(self.succeeded_at, ticket.started_at)
         pace.on_success(
             ticket,
-            self.succeeded_at,
+            self._runtime.clock(),
             rows=fetched.received,
             body_bytes=fetched.body_bytes,
             seconds=fetched.latency_s,

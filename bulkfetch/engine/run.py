@@ -400,7 +400,7 @@ class Run(Generic[RowsT]):
         return False
 
     def _has_succeeded_since(self, batch: OpenBatch) -> bool:
-        """Whether any call has succeeded since a batch first failed."""
+        """Whether any call has succeeded that began after a batch first failed."""
         return batch.failed_at is not None and self._calls.succeeded_at > batch.failed_at
 
     def _note_stop(self, cause: str) -> None:

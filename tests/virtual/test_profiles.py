@@ -1,0 +1,175 @@
+"""The engine against services with limits and bad days, in virtual time, counted at the service."""
+
+from functools import lru_cache
+from itertools import pairwise
+
+import pytest
+from pace.cases import PROFILES, Case, Size
+from pace.measuring import fetch, row_facts
+from virtual_time import run_virtually
+
+from bulkfetch import Options
+from bulkfetch.engine.call import Caller
+from bulkfetch.engine.fetch import fetch_region, make_pace
+from bulkfetch.engine.outcome import Counters
+from bulkfetch.engine.pool import Places
+from bulkfetch.http.tokens import TokenDesk
+from bulkfetch.inputs import make_region
+from bulkfetch.pace import learned
+from bulkfetch.plan.region import rest_of
+from bulkfetch.runtime import Runtime
+from bulkfetch.simulator import Account, Call, Simulator, load_profile, parse_profile
+from bulkfetch.simulator.direct import DirectExchange, DirectTokens
+
+SIZE = Size(20_000, 300, 200_000)
+
+
+@lru_cache
+def calls_of(name: str, options: Options | None = None) -> tuple[Call, ...]:
+    """Fetch everything from one of the services of the benchmark, and return its calls."""
+    case = Case(name, load_profile(str(PROFILES / f"{name}.toml")), SIZE)
+    _, simulator, handed_on = fetch(case, options or Options(), over_http=False)
+    account = simulator.account
+    sound = [account.learner_ids[i] not in simulator.poison_learners for i in account.learner_of]
+    assert [bool(mark) for mark in handed_on] == sound
+    return tuple(call for call in simulator.ledger.calls if call.operation != "token")
+
+
+def refused(calls: tuple[Call, ...], status: int) -> list[Call]:
+    return [call for call in calls if call.status == status]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["steady", "fifo-of-four", "brown-out", "breathing", "heavy-tail", "thin-pipe", "poison"],
+)
+def test_everything_comes_whatever_the_service(name: str) -> None:
+    assert calls_of(name)
+
+
+def test_five_in_flight_is_found_with_few_refusals_and_every_wait_is_kept_to() -> None:
+    calls = calls_of("five-in-flight")
+    refusals = refused(calls, 429)
+    assert 0 < len(refusals) <= 6
+    for refusal in refusals:
+        assert refusal.finished_s is not None
+        opens_s = refusal.finished_s + 2
+        early = [c for c in calls if refusal.finished_s + 1e-6 < c.started_s < opens_s - 1e-6]
+        assert early == []
+
+
+def test_ten_a_second_is_found_without_being_told() -> None:
+    calls = calls_of("ten-a-second")
+    assert 0 < len(refused(calls, 429)) <= 0.1 * len(calls)
+    late = [call for call in calls if call.started_s > 10]
+    assert len(refused(tuple(late), 429)) <= 2
+
+
+def test_too_many_ids_are_not_tried_again() -> None:
+    calls = calls_of("ids-over-200")
+    too_many = [call for call in calls if len(call.learner_ids or ()) > 200]
+    assert 0 < len(too_many) <= 10
+    # Those that were in flight together do not count twice; none comes later.
+    assert max(call.started_s for call in too_many) < 5
+    assert max(len(call.learner_ids or ()) for call in calls if call.status == 200) > 150
+
+
+def test_what_was_too_much_is_where_a_resumed_run_begins() -> None:
+    account = Account(3_000, 10, 15_000)
+    limits = {"max_ids": {"at": 40, "past": "413"}}
+    profile = parse_profile({"latency": {"base_ms": 200}, "limits": limits})
+    region = make_region(account.learner_ids, None)
+    options = Options(shape="learners")
+
+    async def run(runtime: Runtime, note: object) -> tuple[dict[str, object], int]:
+        simulator = Simulator(account, profile, clock=runtime.clock)
+        counters = Counters()
+        desk = TokenDesk(DirectTokens(simulator), clock=runtime.clock, learn_secret=lambda _: None)
+        exchange = DirectExchange(
+            simulator,
+            row_facts(account, profile.dialect),
+            desk=desk,
+            limits=options.limits,
+            runtime=runtime,
+            counters=counters,
+            region=region,
+        )
+        pace = make_pace(options, runtime)
+        learned.recall(pace, note, runtime.clock())
+
+        async def forget(_batch: object) -> None:
+            pass
+
+        unfetched = await fetch_region(
+            region,
+            rest_of(region, []),
+            Caller(exchange, desk, counters),
+            forget,
+            options=options,
+            runtime=runtime,
+            counters=counters,
+            places=Places(pace),
+        )
+        assert not unfetched
+        return learned.describe(pace), len(refused(tuple(simulator.ledger.calls), 413))
+
+    note, first = run_virtually(lambda runtime: run(runtime, None))
+    _, second = run_virtually(lambda runtime: run(runtime, note))
+    assert first >= 3
+    assert second <= 1  # what is asked for to find a silent cap may name a few more
+
+
+def test_too_many_rows_are_asked_for_a_few_times_and_given_up_before_the_gateway_does() -> None:
+    calls = calls_of("rows-over-2000")
+    slow = [call for call in calls if call.status != 200]
+    assert len(slow) <= 8
+    # 200,000 rows at 2,000 a call are 100 calls.
+    assert len(calls) <= 3 * 100
+
+
+def test_an_outage_is_probed_by_one_call_at_a_time_and_survived_at_any_moment() -> None:
+    """Also where hardly anything was left to ask for, and calls begun before it end after it."""
+    for from_s in (5.0, 15.0, 25.0, 30.0, 32.0):
+        outage = {"from_s": from_s, "to_s": from_s + 300, "outage": True}
+        document = {
+            "latency": {"base_ms": 250, "jitter_ms": 150, "per_row_us": 1000},
+            "capacity": {"slots": 8},
+            "schedule": [outage],
+        }
+        _, simulator, handed_on = fetch(
+            Case("outage", parse_profile(document), SIZE), Options(), over_http=False
+        )
+        assert all(handed_on), from_s
+        probes = [
+            call.started_s
+            for call in simulator.ledger.calls
+            if from_s + 60 <= call.started_s < from_s + 300
+        ]
+        assert len(probes) <= 240 / 10 + 1
+        assert all(later - earlier >= 9.9 for earlier, later in pairwise(probes))
+
+
+def test_a_line_that_only_grows_is_kept_short() -> None:
+    calls = calls_of("fifo-of-four")
+    ends_s = max(call.finished_s or 0.0 for call in calls)
+    busy_s = sum((call.finished_s or ends_s) - call.started_s for call in calls)
+    assert busy_s / ends_s < 4 * 3
+
+
+def test_poisoned_ids_cost_a_small_share_of_the_calls() -> None:
+    calls = calls_of("poison")
+    bad = len(refused(calls, 500))
+    assert bad <= 0.25 * len(calls)
+
+
+def test_pinned_values_are_kept_to() -> None:
+    calls = calls_of("steady", Options(batch_size=150, workers=6, shape="learners"))
+    starts = [(call.started_s, 1) for call in calls]
+    ends = [(call.finished_s or 0.0, -1) for call in calls]
+    in_flight = most = 0
+    for _, change in sorted(starts + ends):
+        in_flight += change
+        most = max(most, in_flight)
+    assert most <= 6
+    # What is asked for to find a silent cap may name more.
+    assert sum(len(call.learner_ids or ()) > 150 for call in calls) <= 10
