@@ -1,41 +1,56 @@
-"""Silent caps: does the service leave out rows past a number of rows, or ids past a number of ids?
+"""Silent caps: does the service leave out rows past so many rows or bytes, or ids past so many?
 
-A service that answers the first N rows and says nothing gives exactly N rows, and never more. So
-an answer is suspect if none so far was larger; whatever N is, a capped answer is always among
-those. Round sizes are suspect a few times whatever came before: one of several servers may cap.
-Three kinds of extra calls tell, cheapest first:
+A service that stops at so many rows, or bytes, and says nothing gives answers whose sizes crowd
+below that limit, which may waver from call to call. So an answer is suspect unless one that is half
+as large again has come, in rows and in bytes. Three kinds of extra calls tell, cheapest first:
 
-* **One more.** The same rectangle, with ids that are known to have rows in the place of some that
-  have none, or besides: a larger answer rules out every cap up to its size, mostly for the rest of
-  the run; one of the same size, without those ids, proves the cap.
+* **More.** The same rectangle, with ids that are known to have rows in the place of some that have
+  none, or besides: an answer half as large again clears all answers up to the one under suspicion,
+  mostly for the rest of the run; one that lacks rows that are known proves a cap.
 * **Halves.** Rows in the halves of a rectangle that are not in its whole prove a cap.
 * **Another order.** An answer whose last id has rows proves that so many ids are read. If the last
   ids of a list longer than that are all empty, they are asked for first, and those with rows last:
   rows that vanish prove a cap on ids, and if none does, all ids of such a list are read.
 
-In a healthy account the first answers cost a few calls and the rest none. What cannot be halved
-and compared (a single pair, a call without ids) is suspect only if its size is round.
+Where more cannot be asked for, answers stay suspect. Then those larger than any that proved whole
+are halved and compared, and of the others a few and ever fewer: of n answers about 2·ln n calls
+for the first and 2·log4 n for the second. Round sizes are suspect a few times whatever came
+before: one of several servers may cap. In a healthy account the first answers cost a few calls and
+the rest none. What cannot be halved and compared (a single pair, a call without ids) is suspect
+only if its size is round.
+
+Once an answer was proven short, none that has half its rows or bytes counts any more, whether it
+came before or comes after: it is asked for in parts, down to parts that are clearly below. If all
+answers stop at one number of rows, what cannot be parted counts up to that number.
 
 Pure: told what came, asked what to do.
 """
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
+from typing import Self, TypeGuard
 
 from bulkfetch.errors import TooLargeError
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 
+_NOT_CLEARLY_BELOW = 2  # what has at least this part of a cap: half of it
 _SMALLEST_CAP = 10  # page sizes begin there
 _SMALLEST_REFUSED = 100  # of what cannot be compared, and is not believed if its size is round
-_TESTS_OF_A_SIZE = 3
+_CLEAR = 1.4  # an answer that is larger by this clears others: caps may waver by less
+_NEARLY_AS_LARGE = 1.05  # as one that proved whole
+_GROWTH = (1.0, 0.5, 0.0)  # of what is asked for, each after the one before was refused
+
+_AT_CAP = 3  # so many answers of one size, and none larger, show that a cap does not waver
+_LEAST_BALANCE = -3
+_TESTS_THIN_OUT = 4
 _TESTS_OF_ROUND_SIZES = 2  # smaller than the largest answer, in all
 _TESTS_OF_EMPTY = 3  # answers without any row, asked for in another order
-_MORE_SHARE = 4  # one id in so many is asked for besides
-_MORE_UNKNOWN = 10  # at least, where it is not known which ids have rows
+_MORE_AT_LEAST = 40  # ids asked for besides: few ids make answers of very different sizes
 _ROUND_LEADS = frozenset({"1", "2", "25", "5"})
 _THOUSAND = 1_000
 _SMALLEST_POWER = 128
@@ -60,9 +75,34 @@ class Suspicion(Enum):
     """What is to be thought of an answer."""
 
     NONE = "none"
-    LARGEST = "none so far was larger"
+    LARGE = "none so far was clearly larger"
+    SAMPLED = "some that were not smaller proved whole"
     ROUND = "larger ones came, but the size is round"
-    CAPPED = "as large as the cap"
+    CAPPED = "not clearly below the cap"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """How much an answer holds: rows, and bytes, inflated."""
+
+    rows: int = 0
+    body_bytes: int = 0
+
+    def exceeds(self, other: Self, *, by: float = 1.0) -> bool:
+        """Whether there is more than `by` times the other's rows, or bytes."""
+        return self.rows > by * other.rows or self.body_bytes > by * other.body_bytes
+
+    def reaches(self, other: Self, *, part: int = 1) -> bool:
+        """Whether there is at least a part of the other's rows, or bytes: the half for 2."""
+        return part * self.rows >= other.rows or part * self.body_bytes >= other.body_bytes
+
+    def clears(self, other: Self) -> bool:
+        """Whether this is clearly larger, in both."""
+        return self.rows >= _CLEAR * other.rows and self.body_bytes >= _CLEAR * other.body_bytes
+
+    def join(self, other: Self, choose: Callable[[int, int], int]) -> "Volume":
+        """Choose each number from the two."""
+        return Volume(choose(self.rows, other.rows), choose(self.body_bytes, other.body_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +127,28 @@ class Caps:
 
     Args:
         regions: all that the run will ask for; ids to ask for besides are taken from there.
+
+    Attributes:
+        limit: the least that was proven short, by rows and by bytes; None before any was.
+        revision: grows when answers that counted before may not count any more.
     """
 
     def __init__(self, regions: Sequence[Rectangle]) -> None:
         self._regions = regions
-        self._largest = 0
-        self._row_cap: int | None = None
+        self.limit: Volume | None = None
+        self.revision = 0
+        self._largest = Volume()
+        self._whole = Volume()  # the largest that was compared with its parts
+        self._sizes: Counter[int] = Counter()  # so many answers had so many rows
+        self._pairs_wanted = math.inf  # in a batch, so that it stays below the cap
+        self._balance = 0  # of answers of such batches that reach it, and those that do not
+        self._suspects = 0
         self._id_caps: dict[Axis, int] = {}
-        self._passed: Counter[int] = Counter()
         self._round_tests = 0
         self._read = dict.fromkeys(Axis, 0)  # so many ids of a list are read, at least
         self._empty_tests = 0
         self._with_rows: dict[Axis, tuple[AbstractSet[str], Side]] = {}  # and on the other side
-        self._may_grow = True
+        self._refusals = 0
         self._rejected: dict[Axis, set[str]] = {axis: set() for axis in Axis}
 
     def avoid(self, rectangle: Rectangle) -> None:
@@ -107,20 +156,46 @@ class Caps:
         for axis, ids in self._rejected.items():
             ids.update(rectangle.named(axis) or ())
 
-    def judge(self, count: int) -> Suspicion:
-        """Say whether an answer of so many rows is suspect."""
-        if self._row_cap is not None:
-            return Suspicion.CAPPED if count >= self._row_cap else Suspicion.NONE
-        if count < _SMALLEST_CAP or self._passed[count] >= _TESTS_OF_A_SIZE:
+    def judge(self, volume: Volume, *, is_divisible: bool = True) -> Suspicion:
+        """Say whether an answer is suspect; `is_divisible` if it can be asked for in parts."""
+        if self.limit is not None:
+            is_over = volume.reaches(self.limit, part=_NOT_CLEARLY_BELOW)
+            if is_over and not is_divisible:
+                is_below = self._is_exact() and volume.rows < self.limit.rows
+                is_over = not is_below and not self.limit.clears(volume)
+            return Suspicion.CAPPED if is_over else Suspicion.NONE
+        if volume.rows < _SMALLEST_CAP:
             return Suspicion.NONE
-        if count < self._largest:
-            is_worth_it = is_round(count) and self._round_tests < _TESTS_OF_ROUND_SIZES
+        if self._largest.clears(volume):
+            is_worth_it = is_round(volume.rows) and self._round_tests < _TESTS_OF_ROUND_SIZES
             return Suspicion.ROUND if is_worth_it else Suspicion.NONE
-        return Suspicion.LARGEST
+        if volume.exceeds(self._whole, by=_NEARLY_AS_LARGE):
+            return Suspicion.LARGE
+        return Suspicion.SAMPLED if self._is_sampled() else Suspicion.NONE
 
-    def note(self, rectangle: Rectangle, count: int, with_rows: WithRows) -> None:
+    def is_settled(self, volume: Volume) -> bool:
+        """Whether a clearly larger answer has come, or a cap was proven."""
+        return self.limit is not None or self._largest.clears(volume)
+
+    def _is_sampled(self) -> bool:
+        """Whether the next suspect is tested although larger ones proved whole."""
+        number = self._suspects + 1
+        while number % _TESTS_THIN_OUT == 0:
+            number //= _TESTS_THIN_OUT
+        return number == 1
+
+    def note(self, rectangle: Rectangle, volume: Volume, with_rows: WithRows) -> None:
         """Note an answer, and which ids have rows in it, once it has been judged."""
-        self._largest = max(self._largest, count)
+        if self.limit is not None:
+            if volume.rows > self.limit.rows >= self._largest.rows and self._is_exact():
+                self.revision += 1  # what could not be parted was believed
+            if rectangle.pairs <= self._pairs_wanted:
+                is_over = volume.reaches(self.limit, part=_NOT_CLEARLY_BELOW)
+                self._balance = max(_LEAST_BALANCE, self._balance + (1 if is_over else -1))
+        elif volume.rows >= _SMALLEST_CAP and not self._largest.clears(volume):
+            self._suspects += 1
+        self._sizes[volume.rows] += 1
+        self._largest = self._largest.join(volume, max)
         for axis, rejected in self._rejected.items():
             if rejected:
                 rejected.difference_update(rectangle.named(axis) or ())
@@ -128,14 +203,22 @@ class Caps:
             if ids:
                 self._with_rows[axis] = ids, rectangle.side(axis.other)
 
-    def pass_rows(self, count: int) -> None:
-        """Note that an answer of so many rows was compared with its halves, and is whole."""
-        self._passed[count] += 1
-        self._round_tests += count < self._largest
+    def _is_exact(self) -> bool:
+        """Whether the cap is a number of rows that does not waver, as far as can be seen."""
+        return (
+            self.limit is not None
+            and self._sizes[self.limit.rows] >= _AT_CAP
+            and self._largest.rows == self.limit.rows
+        )
+
+    def pass_rows(self, volume: Volume) -> None:
+        """Note that an answer of so much was compared with its halves, and is whole."""
+        self._round_tests += self._largest.clears(volume)
+        self._whole = self._whole.join(volume, max)
 
     def refuse_rows(self, count: int) -> CappedError | None:
         """Return the error for an answer that cannot be compared, if it is not to be believed."""
-        if count < max(self._largest, _SMALLEST_REFUSED) or not is_round(count):
+        if count < max(self._largest.rows, _SMALLEST_REFUSED) or not is_round(count):
             return None
         return CappedError(
             f"The answer has exactly {count:,} rows, no other has more, and it cannot be asked for "
@@ -143,64 +226,70 @@ class Caps:
             "ids and course ids."
         )
 
-    def prove_rows(self, count: int) -> CappedError:
-        """Note that an answer of so many rows is not whole, and return the error to raise."""
-        self._row_cap = min(count, self._row_cap or count)
+    def prove_short(self, volume: Volume) -> CappedError:
+        """Note that an answer of so much is not whole, and return the error to raise."""
+        limit = volume if self.limit is None else self.limit.join(volume, min)
+        if limit != self.limit:
+            self.limit = limit
+            self.revision += 1
         return self.capped_rows()
 
     def capped_rows(self) -> CappedError:
-        """Return the error for an answer that has as many rows as the cap, or more."""
+        """Return the error for an answer that is not clearly below the cap."""
+        assert self.limit is not None
         return CappedError(
-            f"The service silently answers at most {self._row_cap:,} rows, and this answer has "
-            "as many: rows are missing from it. Ask for less at a time."
+            f"The service silently cuts answers at about {self.limit.rows:,} rows "
+            f"({self.limit.body_bytes:,} bytes), and this answer is not clearly below that: rows "
+            "may be missing from it. Ask for less at a time."
         )
+
+    def should_shrink(self, rectangle: Rectangle) -> bool:
+        """Whether batches ought to be smaller than this: most of its size reach the cap."""
+        if rectangle.pairs > self._pairs_wanted or self._balance <= 0:
+            return False
+        self._pairs_wanted = rectangle.pairs / 2
+        self._balance = -2
+        return True
 
     def one_more(self, rectangle: Rectangle, with_rows: WithRows) -> OneMore | None:
         """Return a rectangle that ought to have more rows than this one; None if none is known."""
         found = self._others(rectangle)
         if found is None:
             return None
-        axis, others, have_rows = found
+        axis, known, others = found
         side = rectangle.named(axis) or ()
-        wanted = max(1 if have_rows else _MORE_UNKNOWN, len(side) // _MORE_SHARE)
+        growth = _GROWTH[self._refusals]
+        wanted = max(_MORE_AT_LEAST, len(side))
         replaceable = [unit for unit in side if unit not in with_rows[axis]][:wanted]
-        more = others[: wanted if self._may_grow else len(replaceable)]
+        grows_by = min(int(growth * wanted), self._id_caps.get(axis, math.inf) - len(side))
+        more = [*known, *others][: int(min(wanted, len(replaceable) + max(0, grows_by)))]
         if not more:
             return None
         ids = set(side).difference(replaceable[: len(more)]).union(more)
-        must_have_rows = set(with_rows[axis]).union(more if have_rows else ())
+        must_have_rows = set(with_rows[axis]).union(more[: len(known)])
         return OneMore(rectangle.replace(axis, tuple(sorted(ids))), axis, must_have_rows)
 
-    def hear_one_more(self, asked: OneMore, count: int, before: int, with_rows: WithRows) -> bool:
-        """Learn from the answer to one more.
+    def hear_short(self, asked: OneMore, volume: Volume, with_rows: WithRows) -> None:
+        """Learn that the answer to one more lacks rows that are known.
 
         Args:
             asked: what `one_more` returned.
-            count: how many rows the answer has.
-            before: how many the answer under suspicion has.
+            volume: how much the answer holds.
             with_rows: the ids that have rows in the answer.
-
-        Returns:
-            Whether that settled the matter: the answer under suspicion is to be judged again.
         """
-        self.note(asked.rectangle, count, with_rows)
-        missing = asked.must_have_rows - with_rows[asked.axis]
-        if count > before or not missing:
-            return count > before
-        if count == before:
-            self.prove_rows(count)
-            return True
-        self._may_grow = False
         side = asked.rectangle.named(asked.axis) or ()
         read = _read(side, with_rows[asked.axis])
-        if missing <= set(side[read:]):
-            self._read[asked.axis] = read
+        missing = asked.must_have_rows - with_rows[asked.axis]
+        if missing and missing <= set(side[read:]):  # as if the end of the list was not read
+            self._read[asked.axis] = max(self._read[asked.axis], read)
             self.prove_ids(asked.axis)
-        return False
+            if volume.rows < _SMALLEST_CAP or self._largest.clears(volume):
+                return  # no cap on rows or bytes: larger answers came
+        self.prove_short(volume)
 
     def stop_growing(self) -> None:
-        """Note that one more was refused: ask for no more ids than the run does."""
-        self._may_grow = False
+        """Note that one more was refused: ask for less more, in the end for no more ids."""
+        self._refusals = min(self._refusals + 1, len(_GROWTH) - 1)
 
     def reorder(self, rectangle: Rectangle, with_rows: WithRows) -> list[Reordered]:
         """Return what to ask for where the end of a list may not have been read.
@@ -237,14 +326,14 @@ class Caps:
         self._read[asked.axis] = max(self._read[asked.axis], _read(side, after))
         return before != after
 
-    def left_out(self, count: int) -> CappedError:
-        """Return the error for an answer of so many rows that has others in another order.
+    def left_out(self, volume: Volume) -> CappedError:
+        """Return the error for an answer of so much that has other rows in another order.
 
         Both answers have as many rows: if none so far had more, that is a cap. Else it may be ids
         that were not read, and chance; in any case some are left out.
         """
-        if count >= self._largest:
-            return self.prove_rows(count)
+        if volume.rows >= max(self._largest.rows, _SMALLEST_CAP):
+            return self.prove_short(volume)
         return CappedError(
             "The service silently leaves out some of the ids or of the rows, others in another "
             "order: ask for less at a time."
@@ -252,7 +341,39 @@ class Caps:
 
     def prove_ids(self, axis: Axis) -> None:
         """Note that no more ids of a list are read than have been so far."""
-        self._id_caps.setdefault(axis, max(1, self._read[axis]))
+        if axis not in self._id_caps:
+            self._id_caps[axis] = max(1, self._read[axis])
+            self.revision += 1
+
+    def doubts(self, rectangle: Rectangle, volume: Volume) -> bool:
+        """Whether an answer that counted before does not any more, by what has been proven."""
+        is_over = self.limit is not None and volume.reaches(self.limit, part=_NOT_CLEARLY_BELOW)
+        return is_over or self.is_too_wide(rectangle)
+
+    def is_too_wide(self, rectangle: Rectangle) -> bool:
+        """Whether a rectangle names more ids than are read."""
+        return any(len(rectangle.named(axis) or ()) > cap for axis, cap in self._id_caps.items())
+
+    def describe(self) -> dict[str, object]:
+        """Return what was proven, ready for JSON."""
+        limit = self.limit
+        return {
+            "rows": limit and limit.rows,
+            "bytes": limit and limit.body_bytes,
+            "ids": {axis.value: ids for axis, ids in self._id_caps.items()},
+        }
+
+    def recall(self, learned: object) -> None:
+        """Begin with what an earlier run proved; what cannot be read is passed over."""
+        if not isinstance(learned, dict):
+            return
+        rows, body_bytes, ids = (learned.get(key) for key in ("rows", "bytes", "ids"))
+        if _is_count(rows) and _is_count(body_bytes):
+            self.limit = Volume(rows, body_bytes)
+        for axis in Axis:
+            cap = ids.get(axis.value) if isinstance(ids, dict) else None
+            if _is_count(cap):
+                self._id_caps[axis] = cap
 
     def check_width(self, rectangle: Rectangle) -> None:
         """Check that the service reads all the ids of a rectangle, as far as is known.
@@ -269,8 +390,8 @@ class Caps:
                     cap,
                 )
 
-    def _others(self, rectangle: Rectangle) -> tuple[Axis, list[str], bool] | None:
-        """Return ids that the rectangle does not ask for, and whether they are known to have rows.
+    def _others(self, rectangle: Rectangle) -> tuple[Axis, list[str], list[str]] | None:
+        """Return ids that the rectangle does not ask for: known to have rows, and others.
 
         None are sought along a side that is not filtered, or that has all the run asks for.
         """
@@ -278,18 +399,20 @@ class Caps:
             side = rectangle.named(axis)
             if side is None:
                 continue
-            own = set(side)
+            own, known = set(side), []
             with_rows, other_side = self._with_rows.get(axis, (frozenset(), None))
             if rectangle.side(axis.other) in (None, other_side) or axis.other in rectangle.unsent:
                 known = sorted(with_rows - own)
-                if known:
-                    return axis, known, True
             all_ids = (unit for region in self._regions for unit in region.side(axis) or ())
-            avoided = own | self._rejected[axis]
-            rest = [u for u in islice(all_ids, 2 * len(avoided) + 1) if u not in avoided]
-            if rest:
-                return axis, rest, False
+            enough = 2 * len(own | self._rejected[axis]) + _MORE_AT_LEAST
+            rest = set(islice(all_ids, enough)).difference(own, known, self._rejected[axis])
+            if known or rest:
+                return axis, known, sorted(rest)
         return None
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _read(side: Sequence[str], with_rows: AbstractSet[str]) -> int:

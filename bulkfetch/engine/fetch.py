@@ -14,7 +14,7 @@ from bulkfetch.engine.caps import Caps
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.pool import Places
 from bulkfetch.engine.reactions import RunLimits
-from bulkfetch.engine.run import Run
+from bulkfetch.engine.run import Run, TakeBack
 from bulkfetch.options import Options
 from bulkfetch.pace.controller import Pace, PaceSettings
 from bulkfetch.pace.timeline import Timeline
@@ -64,6 +64,8 @@ async def fetch_region(
     counters: Counters,
     places: Places | None = None,
     complete: frozenset[Axis] = frozenset(),
+    caps: Caps | None = None,
+    take_back: TakeBack | None = None,
 ) -> Unfetched:
     """Fetch everything in these disjoint rectangles and hand finished batches on.
 
@@ -77,6 +79,8 @@ async def fetch_region(
         counters: where the numbers go.
         places: the account's, if others share them; else the run has some of its own.
         complete: the axes whose ids are all that the account has.
+        caps: what earlier runs proved of the service's silent caps.
+        take_back: see `Run`.
 
     Returns:
         What could not be fetched; empty means complete.
@@ -90,13 +94,14 @@ async def fetch_region(
     run = Run(
         caller,
         hand_on,
-        caps=Caps(rectangles),
+        caps=caps or Caps(rectangles),
         places=places or Places(make_pace(options, runtime)),
         policy=options.retry,
         limits=RunLimits(deadline, options.max_quarantined, options.hedge),
         runtime=runtime,
         counters=counters,
         planner=make_planner(region, options, complete),
+        take_back=take_back,
     )
     return await run.execute(rectangles)
 

@@ -8,7 +8,7 @@ have to be taken back.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Generic, TypeVar
 
@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 
 from bulkfetch.engine.call import Fetched
-from bulkfetch.engine.caps import Caps, Suspicion, WithRows
+from bulkfetch.engine.caps import CappedError, Caps, Suspicion, Volume, WithRows
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import (
     ContentError,
@@ -30,6 +30,8 @@ from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
 RowsT = TypeVar("RowsT")
 
 _TWO_WAYS = "The service answered the same question in two ways: one of them is not whole."
+_CONTRADICTIONS = 2  # prove a cap that wavers
+_NEARLY_ALL = 0.7
 _SAMPLES = {Axis.LEARNERS: 100, Axis.COURSES: 5}
 _REFUSED = (ContentError, MalformedAnswerError, ServerFailedError, TimedOutError, TooLargeError)
 
@@ -60,6 +62,7 @@ class Guard(Generic[RowsT]):
         self._caps = caps
         self._counters = counters
         self._one_at_a_time = anyio.Lock()
+        self._contradictions = 0
 
     async def check(self, fetched: Fetched[RowsT]) -> Fetched[RowsT]:
         """Find out whether an answer is whole, unless that is known already.
@@ -73,14 +76,24 @@ class Guard(Generic[RowsT]):
         """
         caps, rectangle = self._caps, fetched.rectangle
         caps.check_width(rectangle)
-        with_rows = _with_rows(fetched)
-        await self._check_ids(fetched)
-        suspicion = caps.judge(fetched.received)
-        caps.note(rectangle, fetched.received, with_rows)
+        if caps.limit is None or self._judge(fetched) is Suspicion.NONE:
+            await self._check_ids(fetched)
+        suspicion = self._judge(fetched)
+        caps.note(rectangle, volume_of(fetched), _with_rows(fetched))
         if suspicion is Suspicion.NONE:
             return fetched
         async with self._turn():
-            return await self._check_rows(fetched)
+            return await self._check_rows(fetched, suspicion)
+
+    def is_doubtful(self, fetched: Fetched[RowsT]) -> bool:
+        """Whether an answer does not count any more, by what has been proven since its check."""
+        if self._caps.limit is not None and self._judge(fetched) is Suspicion.NONE:
+            return self._caps.is_too_wide(fetched.rectangle)
+        return self._caps.doubts(fetched.rectangle, volume_of(fetched))
+
+    def _judge(self, fetched: Fetched[RowsT]) -> Suspicion:
+        is_divisible = not fetched.rectangle.leaving_out().is_indivisible
+        return self._caps.judge(volume_of(fetched), is_divisible=is_divisible)
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -113,13 +126,13 @@ class Guard(Generic[RowsT]):
                     continue
                 again = await self._ask(rectangle)
                 if _with_rows(again) != before:
-                    raise MalformedAnswerError(_TWO_WAYS)  # or the data have changed meanwhile
+                    raise self._contradict(min(map(volume_of, (fetched, again)), key=_by_rows))
                 if answer.received == fetched.received:
-                    raise caps.left_out(fetched.received)
+                    raise caps.left_out(volume_of(fetched))
                 caps.prove_ids(asked.axis)
             caps.check_width(rectangle)
 
-    async def _check_rows(self, fetched: Fetched[RowsT]) -> Fetched[RowsT]:
+    async def _check_rows(self, fetched: Fetched[RowsT], suspicion: Suspicion) -> Fetched[RowsT]:
         """Find out whether an answer is whole.
 
         Returns:
@@ -129,9 +142,13 @@ class Guard(Generic[RowsT]):
             CappedError: rows are missing.
         """
         caps = self._caps
-        suspicion = caps.judge(fetched.received)
-        if suspicion is Suspicion.LARGEST and await self._ask_one_more(fetched):
-            suspicion = caps.judge(fetched.received)
+        if suspicion is not Suspicion.SAMPLED or caps.is_settled(volume_of(fetched)):
+            suspicion = self._judge(fetched)  # more is known since others were waited for
+        if suspicion in {Suspicion.LARGE, Suspicion.SAMPLED}:
+            if await self._ask_one_more(fetched):
+                return fetched
+            if caps.limit is not None:
+                suspicion = self._judge(fetched)
         if suspicion is Suspicion.CAPPED:
             raise caps.capped_rows()
         if suspicion is Suspicion.NONE:
@@ -139,22 +156,30 @@ class Guard(Generic[RowsT]):
         return await self._compare(fetched)
 
     async def _ask_one_more(self, fetched: Fetched[RowsT]) -> bool:
-        """Ask for a little more; say whether that settled the matter."""
-        one_more = self._caps.one_more(fetched.rectangle, _with_rows(fetched))
+        """Ask for more; say whether the answer is so much larger that this one is clear."""
+        caps = self._caps
+        one_more = caps.one_more(fetched.rectangle, _with_rows(fetched))
         if one_more is None:
             return False
-        try:
-            answer = await self._ask(one_more.rectangle)
-        except _REFUSED:
-            self._caps.stop_growing()
-            return False
-        with_rows = _with_rows(answer)
-        return self._caps.hear_one_more(one_more, answer.received, fetched.received, with_rows)
+        known = await _hashes(fetched)
+        for is_last in (False, True):
+            try:
+                answer = await self._ask(one_more.rectangle)
+            except _REFUSED:
+                caps.stop_growing()
+                return False
+            caps.note(one_more.rectangle, volume_of(answer), _with_rows(answer))
+            has_all = one_more.must_have_rows <= _with_rows(answer)[one_more.axis]
+            if has_all and known <= await _hashes(answer):
+                return volume_of(answer).clears(volume_of(fetched))
+            if is_last:  # or else the data had changed in between
+                caps.hear_short(one_more, volume_of(answer), _with_rows(answer))
+        return False
 
     async def _compare(self, whole: Fetched[RowsT]) -> Fetched[RowsT]:
         """Ask for the parts of an answer, and compare.
 
-        A part that has all the rows may be cut short itself, and is compared in turn.
+        A part that has nearly all the rows may be cut short itself, and is compared in turn.
         """
         part = whole
         while True:
@@ -165,28 +190,65 @@ class Guard(Generic[RowsT]):
                     raise refusal
                 break
             known = await _hashes(whole)
+            asked = [await self._ask_sample(piece) for piece in pieces]
+            answers = [each for each in asked if each is not None]
             unknown: set[int] = set()
-            full: list[Fetched[RowsT]] = []
-            for piece in pieces:
-                answer = await self._ask_sample(piece)
-                if answer is None:
-                    continue
+            for answer in answers:
+                self._caps.note(answer.rectangle, volume_of(answer), _with_rows(answer))
                 unknown |= await _hashes(answer, besides=known)
-                full += [answer] if answer.received >= whole.received else []
+            full = [each for each in answers if each.received >= _NEARLY_ALL * whole.received]
             if unknown:
                 # The data may have changed meanwhile: then another answer has them.
                 again = await self._ask(whole.rectangle)
                 newer = await _hashes(again)
                 if not unknown <= newer:
-                    raise self._caps.prove_rows(whole.received)
+                    raise self._caps.prove_short(volume_of(whole))
                 if not known <= newer:
-                    raise MalformedAnswerError(_TWO_WAYS)
+                    raise self._contradict(volume_of(whole))
                 return again
+            if part is whole and await self._do_halves_lack_rows(whole, known, pieces, answers):
+                raise self._caps.prove_short(max(map(volume_of, answers), key=_by_rows))
             if not full:
                 break
             part = full[0]
-        self._caps.pass_rows(whole.received)
+        self._caps.pass_rows(volume_of(whole))
         return whole
+
+    async def _do_halves_lack_rows(
+        self,
+        whole: Fetched[RowsT],
+        known: AbstractSet[int],
+        pieces: Sequence[Rectangle],
+        answers: Sequence[Fetched[RowsT]],
+    ) -> bool:
+        """Whether rows of an answer are in neither half of it, and still there.
+
+        Raises:
+            CappedError: answers to one question differ, not for the first time.
+            MalformedAnswerError: for the first time: the data may have changed.
+        """
+        asked = whole.rectangle
+        is_whole = asked.learners is not None or asked.courses is not None
+        if not is_whole or [each.rectangle for each in answers] != list(pieces):
+            return False
+        found: set[int] = set()
+        for answer in answers:
+            found |= await _hashes(answer)
+        if known <= found:
+            return False
+        if known <= await _hashes(await self._ask(asked)):
+            return True
+        raise self._contradict(volume_of(whole))
+
+    def _contradict(self, volume: Volume) -> MalformedAnswerError | CappedError:
+        """Return the error for two answers to one question, the smaller of so much.
+
+        The data may have changed meanwhile, or answers been mixed up: once.
+        """
+        self._contradictions += 1
+        if self._contradictions < _CONTRADICTIONS:
+            return MalformedAnswerError(_TWO_WAYS)
+        return self._caps.prove_short(volume)
 
     async def _ask_sample(self, rectangle: Rectangle) -> Fetched[RowsT] | None:
         """Ask for a rectangle, or for as much of it as the service takes; None if it takes none.
@@ -221,6 +283,15 @@ def _parts(fetched: Fetched[RowsT]) -> tuple[Rectangle, ...]:
         rectangle.replace(axis, tuple(sorted(ids)[: _SAMPLES[axis]]))
         for axis, ids in _with_rows(fetched).items()
     )
+
+
+def volume_of(fetched: Fetched[RowsT]) -> Volume:
+    """Return how much an answer holds."""
+    return Volume(fetched.received, fetched.body_bytes)
+
+
+def _by_rows(volume: Volume) -> int:
+    return volume.rows
 
 
 def _with_rows(fetched: Fetched[RowsT]) -> WithRows:

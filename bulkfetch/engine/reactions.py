@@ -65,7 +65,8 @@ class Reactions:
         frontier: where parts go back to.
         planner: knows whether something can be asked for in another way.
         pace: knows the sizes that succeed.
-        caps: asks for nothing besides that was rejected.
+        caps: what is known of the service's silent caps; asks for nothing besides that was
+            rejected.
         limits: when to end early.
         counters: where the numbers go, and the ids that are given up.
         stop: ends the run, for a reason.
@@ -189,6 +190,10 @@ class Reactions:
         if isinstance(error, CappedError) and error.axis is not None and error.ids is not None:
             cut, most = error.axis, error.ids
             self._frontier.shrink(cut, most)
+        elif isinstance(error, CappedError):
+            width, most = rectangle.width(cut), 0
+            if cut is axis and width > 1 and self._caps.should_shrink(rectangle):
+                self._frontier.shrink(cut, width // 2)
         elif cut is not axis:
             most = 0
         try:

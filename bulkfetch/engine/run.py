@@ -20,9 +20,9 @@ import anyio
 from bulkfetch.engine.batch import Batch, OpenBatch
 from bulkfetch.engine.call import Caller, Fetched
 from bulkfetch.engine.calls import Calls, Question
-from bulkfetch.engine.caps import Caps
+from bulkfetch.engine.caps import Caps, Volume
 from bulkfetch.engine.causes import first_cause
-from bulkfetch.engine.guard import Guard
+from bulkfetch.engine.guard import Guard, volume_of
 from bulkfetch.engine.hedging import Hedging
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.pool import Places, Pool, StoppedError
@@ -44,6 +44,8 @@ from bulkfetch.runtime import Runtime
 
 RowsT = TypeVar("RowsT")
 
+TakeBack = Callable[[Caps], Awaitable[Sequence[Rectangle]]]
+
 _OPEN_PER_PLACE = 2
 _TIMEOUTS_BEFORE_SPLIT = 2
 _ATTEMPTS_OF_A_SUSPECT = 3
@@ -64,6 +66,9 @@ class Run(Generic[RowsT]):
         runtime: the seam.
         counters: where the numbers go.
         planner: decides what batches name, and is told of each that succeeded.
+        take_back: awaited with the caps when batches that were handed on may be cut short; forgets
+            them, of this run and of earlier ones, and returns what they asked for. By default the
+            rows stay with whoever took them, and come again.
     """
 
     def __init__(
@@ -78,8 +83,12 @@ class Run(Generic[RowsT]):
         runtime: Runtime,
         counters: Counters,
         planner: Planner | FixedPlan,
+        take_back: TakeBack | None = None,
     ) -> None:
         self._planner = planner
+        self._handed_on: list[tuple[Rectangle, Volume]] = []
+        self._take_back = take_back
+        self._caps_revision = caps.revision
         self._caller = caller
         self._caps = caps
         self._hand_on = hand_on
@@ -189,6 +198,7 @@ class Run(Generic[RowsT]):
             except FatalError:
                 raise
             except CallError as error:
+                await self._doubt()
                 if await self._is_service_out(batch, error):
                     continue
                 assert batch.rectangle is not None
@@ -201,6 +211,7 @@ class Run(Generic[RowsT]):
                 )
             else:
                 self._close(batch)
+                await self._doubt()
             break
         self._staff()
         return batch.rectangle is not None
@@ -304,6 +315,10 @@ class Run(Generic[RowsT]):
         await self._hand_on(
             Batch(fetched, batch.attempts, batch.started_at, self._runtime.wall_clock())
         )
+        if self._take_back is None:
+            self._handed_on.append((fetched.rectangle, volume_of(fetched)))
+        if self._guard.is_doubtful(fetched):  # what proved that came while it was handed on
+            self._caps_revision = -1
         counters = self._counters
         counters.batches += 1
         counters.rows += fetched.count
@@ -316,6 +331,26 @@ class Run(Generic[RowsT]):
             seconds=fetched.latency_s / self._pace.concurrency.slowdown,  # without the queue
         )
         counters.add_anomalies(fetched.anomalies)
+
+    async def _doubt(self) -> None:
+        """Ask again, in parts, for what may be cut short by a cap that was proven since it came."""
+        caps = self._caps
+        if caps.revision == self._caps_revision:
+            return
+        self._caps_revision = caps.revision
+        if self._take_back is not None:
+            with anyio.CancelScope(shield=True):
+                doubted = list(await self._take_back(caps))
+        else:
+            handed_on, self._handed_on, doubted = self._handed_on, [], []
+            for rectangle, volume in handed_on:
+                if caps.doubts(rectangle, volume):
+                    doubted.append(rectangle)
+                else:
+                    self._handed_on.append((rectangle, volume))
+        for rectangle in doubted:
+            self._counters.pairs_done -= self._planner.take_back(rectangle)
+        self._staff()
 
     async def _ask_besides(self, rectangle: Rectangle) -> Fetched[RowsT]:
         """Make a call that belongs to no batch.

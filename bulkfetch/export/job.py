@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller, HttpExchange
+from bulkfetch.engine.caps import Caps, Volume
 from bulkfetch.engine.fetch import fetch_region, make_pace
 from bulkfetch.engine.listing import ListedPage, Lister
 from bulkfetch.engine.outcome import Counters
@@ -45,6 +46,7 @@ OPERATION = "getEnrollments"
 _SHORTEST_S = 0.001
 LISTS = ("quarantined", "failed")
 _NOTES_EVERY_S = 5.0
+_CAPS = "caps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ class ExportJob:
         self._notes_due_at = float("-inf")
         self._quarantined_kept = 0
         self._redactor = settings.credentials.make_redactor()
+        self._caps: Caps | None = None
         self._findings: Findings | None = None
         self._published: Published | None = None
         self._published_to: str | None = None
@@ -213,6 +216,14 @@ class ExportJob:
                     )
                 )
 
+        async def take_back(caps: Caps) -> list[Rectangle]:
+            """Forget the batches that may be cut short, so that a later run asks for them, too."""
+
+            def doubts(rectangle: Rectangle, rows: int, body_bytes: int) -> bool:
+                return caps.doubts(rectangle, Volume(rows, body_bytes))
+
+            return await self._offload(journal.take_back, doubts, _CAPS, caps.describe())
+
         async with (
             self._recorded(journal, pace),
             open_service(
@@ -236,6 +247,8 @@ class ExportJob:
                     left_s = max(_SHORTEST_S, deadline - self._runtime.clock())
                     options = replace(options, deadline_s=left_s)
             self._phase = "fetching"
+            self._caps = caps = Caps(missing)
+            caps.recall(await self._offload(journal.recall, _CAPS))
             exchange = HttpExchange(service, ArrowDecoder(), counters, region)
             await fetch_region(
                 region,
@@ -247,6 +260,8 @@ class ExportJob:
                 counters=counters,
                 places=Places(pace),
                 complete=settings.discover,
+                caps=caps,
+                take_back=take_back,
             )
 
     @contextlib.asynccontextmanager
@@ -260,6 +275,8 @@ class ExportJob:
             with anyio.CancelScope(shield=True), contextlib.suppress(LocalError):
                 for key, value in _describe(pace).items():
                     await self._offload(journal.remember, key, value)
+                if self._caps is not None:
+                    await self._offload(journal.remember, _CAPS, self._caps.describe())
 
     def _notes(self, pace: Pace) -> dict[str, object] | None:
         """Return how the run went and what it learned, if it is time to keep that."""

@@ -17,7 +17,7 @@ Methods block, and are called by one thread at a time.
 
 import contextlib
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import astuple, fields
 from functools import partial
 from operator import itemgetter
@@ -197,6 +197,39 @@ class Journal:
                 self._keep_unfetched(_QUARANTINED, sides, entry)
             for key, value in (notes or {}).items():
                 self._file.set_meta(key, json.dumps(value))
+
+    def take_back(
+        self, doubts: Callable[[Rectangle, int, int], bool], key: str, value: object
+    ) -> list[Rectangle]:
+        """Forget the batches that are doubted, in one transaction.
+
+        Args:
+            doubts: told what a batch asked for, and how many rows and bytes were answered.
+            key: under this, what makes them doubtful is remembered in the same transaction.
+            value: ready for JSON.
+
+        Returns:
+            What they asked for.
+
+        Raises:
+            SinkError: the disk is full or fails.
+            DamagedJournalError: a side does not match its digest.
+        """
+        kept = self._file.select(
+            "SELECT id, learners, courses, row_count + surplus, body_bytes FROM batch"
+        )
+        sides = self._file.sides([side for batch in kept for side in batch[1:3]])
+        found = [
+            (number, rectangle)
+            for number, learners, courses, *volume in kept
+            if doubts(rectangle := Rectangle(sides[learners], sides[courses]), *volume)
+        ]
+        numbers = [(number,) for number, _ in found]
+        with self._file.transaction() as connection:
+            connection.executemany("DELETE FROM anomaly WHERE batch = ?", numbers)
+            connection.executemany("DELETE FROM batch WHERE id = ?", numbers)
+            self._file.set_meta(key, json.dumps(value))
+        return [rectangle for _, rectangle in found]
 
     def finished(self) -> list[Rectangle]:
         """Return the rectangles of all finished batches.
@@ -426,7 +459,8 @@ class Journal:
     def remember(self, key: str, value: object) -> None:
         """Keep a value, ready for JSON, instead of the one before.
 
-        `timeline` is how the runs went over time, `pace` what they learned of the service.
+        `timeline` is how the runs went over time, `pace` what they learned of the service,
+        `caps` what they proved of its silent caps.
 
         Raises:
             SinkError: the disk is full or fails.

@@ -9,8 +9,11 @@ from bulkfetch.plan.rectangle import Rectangle
 class FixedPlan:
     """Gives the frontier what it is given, and learns nothing. See `Planner`."""
 
+    _frontier: Frontier
+
     def begin(self, rectangles: Sequence[Rectangle], frontier: Frontier) -> None:
         """Give all rectangles to the frontier."""
+        self._frontier = frontier
         frontier.add(*map(default_cut, rectangles))
 
     def note(
@@ -18,6 +21,11 @@ class FixedPlan:
     ) -> int:
         """Return how many pairs were asked for."""
         del received, kept, body_bytes, seconds
+        return rectangle.pairs
+
+    def take_back(self, rectangle: Rectangle) -> int:
+        """Ask again for something that had come, and return how many pairs that is."""
+        self._frontier.add(default_cut(rectangle), go_first=True)
         return rectangle.pairs
 
     def note_too_large(self, rectangle: Rectangle) -> None:

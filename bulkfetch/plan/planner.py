@@ -203,6 +203,21 @@ class Planner:
         """Learn that an answer was too large, or took too long."""
         learn_too_large(self.beliefs, self._region, rectangle)
 
+    def take_back(self, rectangle: Rectangle) -> int:
+        """Ask again for something that had come, and return how many wanted pairs that is."""
+        assert self._frontier is not None
+        cut = default_cut(rectangle)
+        shape = self.shape
+        is_whole_beside = all(
+            rectangle.width(axis) == self._region.width(axis) for axis in shape.unsent
+        )
+        if shape.unsent and is_whole_beside and not isinstance(self._region, PairSet):
+            cut = Cut(rectangle.leaving_out(*shape.unsent), shape.axis)
+        self._frontier.add(cut, go_first=True)
+        wanted = count_wanted(self._region, rectangle)
+        self._left += wanted
+        return wanted
+
     def narrow(self, rectangle: Rectangle) -> bool:
         """Ask for the same along a side that was not named, of a batch that cannot be split.
 

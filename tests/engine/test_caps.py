@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import bulkfetch
-from bulkfetch.engine.caps import Caps, Suspicion, is_round
+from bulkfetch.engine.caps import Caps, Suspicion, Volume, is_round
 from bulkfetch.inputs import make_region
 from bulkfetch.plan.rectangle import Axis
 from bulkfetch.record import Enrollment
@@ -242,10 +242,14 @@ def test_a_round_size_is_suspect_a_few_times_although_larger_answers_came() -> N
     region = make_region([f"l{n}" for n in range(400)], None)
     batch = region.replace(Axis.LEARNERS, (region.learners or ())[:100])
     caps = Caps([region])
-    caps.note(batch, 700, {})
-    assert caps.judge(501) is Suspicion.NONE
+    caps.note(batch, sized(1_000), {})
+    assert caps.judge(sized(501)) is Suspicion.NONE
     for _ in range(2):
-        assert caps.judge(500) is Suspicion.ROUND
-        caps.pass_rows(500)
-    assert caps.judge(500) is Suspicion.NONE
-    assert caps.judge(250) is Suspicion.NONE
+        assert caps.judge(sized(500)) is Suspicion.ROUND
+        caps.pass_rows(sized(500))
+    assert caps.judge(sized(500)) is Suspicion.NONE
+    assert caps.judge(sized(250)) is Suspicion.NONE
+
+
+def sized(rows: int) -> Volume:
+    return Volume(rows, 400 * rows)
