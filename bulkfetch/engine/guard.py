@@ -31,7 +31,7 @@ RowsT = TypeVar("RowsT")
 
 _TWO_WAYS = "The service answered the same question in two ways: one of them is not whole."
 _CONTRADICTIONS = 2  # prove a cap that wavers
-_NEARLY_ALL = 0.7
+_NEARLY_ALL = 0.95
 _SAMPLES = {Axis.LEARNERS: 100, Axis.COURSES: 5}
 _REFUSED = (ContentError, MalformedAnswerError, ServerFailedError, TimedOutError, TooLargeError)
 

@@ -413,3 +413,17 @@ def test_pages_that_do_not_hang_together_are_damage(tmp_path: Path, harm: str) -
     connection.close()
     with pytest.raises(DamagedJournalError, match="of the learners"):
         Journal.open(tmp_path / "j", LISTED, now=1.0)
+
+
+def test_what_is_doubted_is_forgotten_together_with_why(
+    identity: JournalIdentity, journal: Journal, finished: Finished, enrollments: Enrollments
+) -> None:
+    assert isinstance(identity.region, Rectangle)
+    small, large = split(identity.region)
+    journal.commit(finished(enrollments(2), small))
+    journal.commit(finished(enrollments(9), large))
+    doubted = journal.take_back(lambda _, rows, __: rows > 5, "caps", {"rows": 9})
+    assert doubted == [large]
+    assert journal.finished() == [small]
+    assert journal.totals().rows == 2
+    assert journal.recall("caps") == {"rows": 9}
