@@ -48,6 +48,7 @@ from bulkfetch.export.journal_records import (
     JournalTotals,
     RunRecord,
 )
+from bulkfetch.export.journal_unfetched import UnfetchedTable
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 from bulkfetch.plan.region import Region
 
@@ -61,15 +62,13 @@ __all__ = [
     "RunRecord",
 ]
 
-_QUARANTINED, _FAILED = "quarantined", "failed"
-_RETRYING = "retrying"  # quarantined, and to be asked for again
-
 
 class Journal:
     """An open journal, locked for this run. Open it with `Journal.open`."""
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
+        self._unfetched = UnfetchedTable(file)
         self._run: int | None = None
         self._region: Region | None = None  # once it is known, which commits look up
 
@@ -188,13 +187,7 @@ class Journal:
                 [(cursor.lastrowid, a.enrollment_id, a.field, a.raw) for a in batch.anomalies],
             )
             self._keep_effort(effort)
-            for entry in quarantined:
-                sides = self._keep_sides(_rectangle_of(entry))
-                connection.execute(
-                    "DELETE FROM unfetched WHERE kind = ? AND learners IS ? AND courses IS ?",
-                    (_RETRYING, *sides),
-                )
-                self._keep_unfetched(_QUARANTINED, sides, entry)
+            self._unfetched.quarantine(quarantined)
             for key, value in (notes or {}).items():
                 self._file.set_meta(key, json.dumps(value))
 
@@ -370,27 +363,16 @@ class Journal:
 
     def unfetched(self) -> tuple[list[FailedIds], list[FailedIds]]:
         """Return what could not be fetched: quarantined, and failed."""
-        return self._unfetched(_QUARANTINED, _RETRYING), self._unfetched(_FAILED)
+        return self._unfetched.quarantined(), self._unfetched.failed()
 
     def set_aside(self) -> list[Rectangle]:
         """Return what is quarantined and not to be asked for again."""
-        return [_rectangle_of(entry) for entry in self._unfetched(_QUARANTINED)]
+        return self._unfetched.set_aside()
 
     def retry_quarantined(self) -> None:
         """Have everything that is quarantined asked for again, by this run or a later one."""
-        with self._file.transaction() as connection:
-            connection.execute(
-                "UPDATE unfetched SET kind = ? WHERE kind = ?", (_RETRYING, _QUARANTINED)
-            )
-
-    def _unfetched(self, *kinds: str) -> list[FailedIds]:
-        rows = self._file.select(
-            "SELECT kind, learners, courses, cause, attempts, tried_at FROM unfetched"
-            " ORDER BY rowid"
-        )
-        kept = [row[1:] for row in rows if row[0] in kinds]
-        sides = self._file.sides([number for row in kept for number in row[:2]])
-        return [FailedIds(sides[row[0]], sides[row[1]], *row[2:]) for row in kept]
+        with self._file.transaction():
+            self._unfetched.retry_quarantined()
 
     def end_run(
         self,
@@ -412,17 +394,7 @@ class Journal:
         with self._file.transaction() as connection:
             self._keep_effort(effort)
             connection.execute("UPDATE run SET ended_at = ? WHERE id = ?", (now, self._run))
-            untried = set(
-                connection.execute(
-                    "SELECT learners, courses, tried_at FROM unfetched WHERE kind = ?", (_RETRYING,)
-                )
-            )
-            connection.execute("DELETE FROM unfetched")
-            for kind, entries in ((_QUARANTINED, quarantined), (_FAILED, failed)):
-                for entry in entries:
-                    sides = self._keep_sides(_rectangle_of(entry))
-                    is_untried = kind == _QUARANTINED and (*sides, entry.tried_at) in untried
-                    self._keep_unfetched(_RETRYING if is_untried else kind, sides, entry)
+            self._unfetched.replace(quarantined, failed)
             self._file.set_meta("report", json.dumps(report))
 
     def records(self, effort: Effort) -> tuple[RunRecord, RunRecord]:
@@ -514,14 +486,6 @@ class Journal:
         keep = self._file.keep_side
         return keep(rectangle.learners), keep(rectangle.courses)
 
-    def _keep_unfetched(
-        self, kind: str, sides: tuple[int | None, int | None], entry: FailedIds
-    ) -> None:
-        self._file.connection.execute(
-            "INSERT INTO unfetched VALUES (?, ?, ?, ?, ?, ?)",
-            (kind, *sides, entry.cause, entry.attempts, entry.tried_at),
-        )
-
     def _keep_effort(self, effort: Effort | None) -> None:
         if effort is not None:
             names = ", ".join(f"{field.name} = ?" for field in fields(Effort))
@@ -529,7 +493,3 @@ class Journal:
                 f"UPDATE run SET {names} WHERE id = ?",  # noqa: S608 - own names
                 (*astuple(effort), self._run),
             )
-
-
-def _rectangle_of(entry: FailedIds) -> Rectangle:
-    return Rectangle(entry.learner_ids, entry.course_ids)
