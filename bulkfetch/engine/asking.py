@@ -128,7 +128,9 @@ async def send(
     counters.in_flight += 1
     counters.most_in_flight = max(counters.most_in_flight, counters.in_flight)
     try:
-        async with service.transport.post(service.url, body, headers, fresh=fresh) as answer:
+        async with service.transport.post(
+            service.url, body, headers, fresh=fresh, on_resend=counters.note_resent
+        ) as answer:
             is_reused = answer.is_reused
             try:
                 await service.transport.require_ok(answer)

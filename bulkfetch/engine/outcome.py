@@ -46,6 +46,11 @@ class Counters:
     quarantined: dict[Rectangle, FailedIds] = field(default_factory=dict)
     failed: list[FailedIds] = field(default_factory=list)
 
+    def note_resent(self) -> None:
+        """Count a request that was sent once more on a fresh connection."""
+        self.calls += 1
+        self.retries += 1
+
     def unfetched(self) -> Unfetched:
         """Return what was given up so far."""
         return Unfetched(tuple(self.quarantined.values()), tuple(self.failed))

@@ -167,18 +167,27 @@ class Transport:
 
     @contextlib.asynccontextmanager
     async def post(
-        self, url: str, body: bytes, headers: dict[str, str], *, fresh: bool = False
+        self,
+        url: str,
+        body: bytes,
+        headers: dict[str, str],
+        *,
+        fresh: bool = False,
+        on_resend: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Answer]:
         """Send one POST and hold its answer open.
 
-        `fresh` asks on a connection that has served nothing else.
+        `fresh` asks on a connection that has served nothing else; `on_resend` is called when the
+        request is sent once more, because the connection broke in the moment of its reuse.
 
         Raises:
             CallError: anything that goes wrong, classified; also out of the body of the `with`.
         """
         answer = None
         try:
-            response, inflates = await self._send(url, body, headers, fresh=fresh)
+            response, inflates = await self._send(
+                url, body, headers, fresh=fresh, on_resend=on_resend
+            )
             async with response:
                 answer = Answer(response, limits=self._limits, inflates=inflates)
                 yield answer
@@ -192,7 +201,13 @@ class Transport:
             raise classify_exception(error, self._redactor) from None
 
     async def _send(
-        self, url: str, body: bytes, headers: dict[str, str], *, fresh: bool
+        self,
+        url: str,
+        body: bytes,
+        headers: dict[str, str],
+        *,
+        fresh: bool,
+        on_resend: Callable[[], None],
     ) -> tuple[aiohttp.ClientResponse, bool]:
         """Send a request until its answer begins; return that, and whether it is left to inflate.
 
@@ -215,7 +230,8 @@ class Transport:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if fresh or not _IS_REUSED.get():
                 raise
-            return await self._send(url, body, headers, fresh=True)
+            on_resend()
+            return await self._send(url, body, headers, fresh=True, on_resend=on_resend)
         return response, not session.auto_decompress
 
     async def require_ok(self, answer: Answer) -> None:

@@ -49,6 +49,8 @@ async def fetch(broken: set[int]) -> tuple[list[str], list[int]]:
             handle = client.enrollments(learner_ids=[f"l{i}" for i in range(5)])
             try:
                 rows = [row.learner_id async for row in handle]
+                assert handle.report.calls == len(requests)
+                assert handle.report.retries == sum(served in broken for served in requests)
             except bulkfetch.IncompleteError:
                 return [], requests
     return sorted(rows), requests
