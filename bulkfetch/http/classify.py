@@ -95,13 +95,13 @@ def classify_fault(
 ) -> CallError:
     """Return the error that a SOAP Fault means. Strings are compared without regard to case."""
     shown = redactor.show(fault.text) or redactor.show(fault.code) or "without text"
-    if fault.says("authorization failed"):
+    if fault.announces("authorization failed", most_words=1):  # the token
         return TokenRejectedError(f'The service rejects the token: "{shown}".', status=status)
-    if fault.says("account subscription expired"):
+    if fault.announces("account subscription expired"):
         return CredentialsError(
             f'The service refuses the account: "{shown}". Renew the subscription.', status=status
         )
-    if fault.says("permission denied"):
+    if fault.announces("permission denied"):
         return CredentialsError(
             f'The service refuses the call: "{shown}". The token\'s role may not make it.',
             status=status,

@@ -98,3 +98,26 @@ def test_phrases_are_compared_whatever_the_case_and_white_space(text: str) -> No
 @pytest.mark.parametrize("text", ["", "Permission", "Permission denied for you", "denied"])
 def test_other_phrases_are_not_taken_for_it(text: str) -> None:
     assert not Fault("client", text).says("permission denied")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_said"),
+    [
+        ("Permission denied", True),
+        ("Error: Permission denied.", True),
+        ("Permission denied for l17", False),
+        ("Permission denied l17", False),
+        ("Enrollment of l17: Permission denied", False),
+        ("Permission deniedness", False),
+    ],
+)
+def test_a_phrase_is_announced_by_one_word_at_most(text: str, is_said: bool) -> None:
+    assert Fault("client", text).announces("permission denied") is is_said
+
+
+def test_a_phrase_may_be_followed_by_the_token() -> None:
+    for text in ("Authorization failed abc", "Authorization failed: abc", "Authorization failed"):
+        assert Fault("client", text).announces("authorization failed", most_words=1)
+    assert not Fault("client", "Authorization failed for l17").announces(
+        "authorization failed", most_words=1
+    )
