@@ -95,10 +95,14 @@ def recall(case: Case) -> Pair | None:
 
 def remember(case: Case, pair: Pair) -> None:
     """Keep a pair for the next time."""
+    if recall(case) == pair:
+        return
     entries = _read()
     entries[case.key] = {"batch_size": pair.batch_size, "case": case.name, "workers": pair.workers}
     lines = (f"  {json.dumps(key)}: {json.dumps(entries[key])}" for key in sorted(entries))
-    FOUND.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    written = FOUND.with_suffix(".new")  # other processes may read at any time
+    written.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    written.replace(FOUND)
 
 
 def _read() -> dict[str, dict[str, int | str]]:
