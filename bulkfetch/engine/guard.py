@@ -8,9 +8,9 @@ have to be taken back.
 """
 
 import contextlib
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from collections.abc import Set as AbstractSet
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -181,64 +181,66 @@ class Guard(Generic[RowsT]):
 
         A part that has nearly all the rows may be cut short itself, and is compared in turn.
         """
-        part = whole
-        while True:
-            pieces = _parts(part)
-            if not pieces:
-                refusal = self._caps.refuse_rows(whole.received)
-                if refusal is not None:
-                    raise refusal
-                break
-            known = await _hashes(whole)
-            asked = [await self._ask_sample(piece) for piece in pieces]
-            answers = [each for each in asked if each is not None]
-            unknown: set[int] = set()
-            for answer in answers:
-                self._caps.note(answer.rectangle, volume_of(answer), _with_rows(answer))
-                unknown |= await _hashes(answer, besides=known)
-            full = [each for each in answers if each.received >= _NEARLY_ALL * whole.received]
-            if unknown:
-                # The data may have changed meanwhile: then another answer has them.
-                again = await self._ask(whole.rectangle)
-                newer = await _hashes(again)
-                if not unknown <= newer:
-                    raise self._caps.prove_short(volume_of(whole))
-                if not known <= newer:
-                    raise self._contradict(volume_of(whole))
-                return again
-            if part is whole and await self._do_halves_lack_rows(whole, known, pieces, answers):
-                raise self._caps.prove_short(max(map(volume_of, answers), key=_by_rows))
+        digest = await _digest(whole)
+        part = digest
+        while pieces := _parts(part):
+            answers = await self._ask_parts(pieces)
+            are_halves = part is digest and _are_halves(answers, digest.rectangle, pieces)
+            if not (are_halves and _add_up(digest, answers)):
+                newer = await self._explain(digest, answers, are_halves=are_halves)
+                if newer is not None:
+                    return newer
+            full = [each for each in answers if each.volume.rows >= _NEARLY_ALL * whole.received]
             if not full:
                 break
             part = full[0]
-        self._caps.pass_rows(volume_of(whole))
+        else:
+            refusal = self._caps.refuse_rows(whole.received)
+            if refusal is not None:
+                raise refusal
+        self._caps.pass_rows(digest.volume)
         return whole
 
-    async def _do_halves_lack_rows(
-        self,
-        whole: Fetched[RowsT],
-        known: AbstractSet[int],
-        pieces: Sequence[Rectangle],
-        answers: Sequence[Fetched[RowsT]],
-    ) -> bool:
-        """Whether rows of an answer are in neither half of it, and still there.
+    async def _ask_parts(self, pieces: Sequence[Rectangle]) -> list["_Digest"]:
+        """Ask for the parts of an answer; of those that the service takes, return digests."""
+        answers = []
+        for piece in pieces:
+            answer = await self._ask_sample(piece)
+            if answer is not None:
+                digest = await _digest(answer)
+                self._caps.note(digest.rectangle, digest.volume, digest.with_rows)
+                answers.append(digest)
+            del answer  # its rows may be many, and have no part in this
+        return answers
+
+    async def _explain(
+        self, whole: "_Digest", parts: Sequence["_Digest"], *, are_halves: bool
+    ) -> Fetched[RowsT] | None:
+        """Find out what it means that an answer and its parts may differ.
+
+        Returns:
+            A newer answer, if the data have changed; None if the parts have nothing else.
 
         Raises:
-            CappedError: answers to one question differ, not for the first time.
-            MalformedAnswerError: for the first time: the data may have changed.
+            CappedError: some of them are cut short.
+            MalformedAnswerError: they contradict each other, for the first time.
         """
-        asked = whole.rectangle
-        is_whole = asked.learners is not None or asked.courses is not None
-        if not is_whole or [each.rectangle for each in answers] != list(pieces):
-            return False
-        found: set[int] = set()
-        for answer in answers:
-            found |= await _hashes(answer)
-        if known <= found:
-            return False
-        if known <= await _hashes(await self._ask(asked)):
-            return True
-        raise self._contradict(volume_of(whole))
+        known = frozenset(whole.hashes)
+        found: set[int] = set().union(*(part.hashes for part in parts))
+        if not found <= known:
+            # The data may have changed meanwhile: then another answer has them.
+            again = await self._ask(whole.rectangle)
+            newer = await _hashes(again)
+            if not found - known <= newer:
+                raise self._caps.prove_short(whole.volume)
+            if not known <= newer:
+                raise self._contradict(whole.volume)
+            return again
+        if are_halves and not known <= found:
+            if known <= await _hashes(await self._ask(whole.rectangle)):
+                raise self._caps.prove_short(max((part.volume for part in parts), key=_by_rows))
+            raise self._contradict(whole.volume)
+        return None
 
     def _contradict(self, volume: Volume) -> MalformedAnswerError | CappedError:
         """Return the error for two answers to one question, the smaller of so much.
@@ -271,17 +273,59 @@ class Guard(Generic[RowsT]):
         return await self._ask_for(rectangle)
 
 
-def _parts(fetched: Fetched[RowsT]) -> tuple[Rectangle, ...]:
+class _Digest(NamedTuple):
+    """What an answer is compared by: a fraction of its size."""
+
+    rectangle: Rectangle
+    volume: Volume
+    with_rows: WithRows
+    hashes: "array[int]"  # of the enrollment ids
+    total: int  # of the hashes
+
+
+async def _digest(answer: Fetched[RowsT]) -> _Digest:
+    """Digest an answer. The loop goes on between documents: a large one has a million ids."""
+    hashes = array("q")
+    total = 0
+    for rows in answer.rows:
+        some = [*map(hash, answer.read_ids(rows))]
+        hashes.extend(some)
+        total += sum(some)
+        await anyio.lowlevel.checkpoint()
+    return _Digest(answer.rectangle, volume_of(answer), _with_rows(answer), hashes, total)
+
+
+def _add_up(whole: _Digest, halves: Sequence[_Digest]) -> bool:
+    """Whether the halves of an answer have the rows of the whole, and no others.
+
+    Sums of 61-bit hashes tell: rows that were lost and gained for which they agree by chance are
+    one case in 10¹⁸.
+    """
+    return whole.total == sum(each.total for each in halves) and (
+        len(whole.hashes) == sum(len(each.hashes) for each in halves)
+    )
+
+
+def _are_halves(answers: Sequence[_Digest], whole: Rectangle, pieces: Sequence[Rectangle]) -> bool:
+    """Whether answers are those to the halves of a rectangle, and not to samples of it."""
+    return _is_named(whole) and [each.rectangle for each in answers] == list(pieces)
+
+
+def _is_named(rectangle: Rectangle) -> bool:
+    return rectangle.learners is not None or rectangle.courses is not None
+
+
+def _parts(answer: _Digest) -> tuple[Rectangle, ...]:
     """Return what to compare an answer with: its halves, or samples of the ids that it names."""
-    rectangle = fetched.rectangle
-    if rectangle.learners is not None or rectangle.courses is not None:
+    rectangle = answer.rectangle
+    if _is_named(rectangle):
         for asked in (rectangle, rectangle.leaving_out()):
             with contextlib.suppress(CannotSplitError):
                 return split(asked)
         return ()
     return tuple(
         rectangle.replace(axis, tuple(sorted(ids)[: _SAMPLES[axis]]))
-        for axis, ids in _with_rows(fetched).items()
+        for axis, ids in answer.with_rows.items()
     )
 
 
@@ -298,15 +342,6 @@ def _with_rows(fetched: Fetched[RowsT]) -> WithRows:
     return {Axis.LEARNERS: fetched.learner_ids, Axis.COURSES: fetched.course_ids}
 
 
-async def _hashes(answer: Fetched[RowsT], *, besides: AbstractSet[int] = frozenset()) -> set[int]:
-    """Return the hashes of an answer's enrollment ids, a fraction of their size, besides others.
-
-    The loop goes on between documents: a large answer has a million ids.
-    """
-    hashes: set[int] = set()
-    for rows in answer.rows:
-        hashes.update(
-            hashed for hashed in map(hash, answer.read_ids(rows)) if hashed not in besides
-        )
-        await anyio.lowlevel.checkpoint()
-    return hashes
+async def _hashes(answer: Fetched[RowsT]) -> set[int]:
+    """Return the hashes of an answer's enrollment ids."""
+    return set((await _digest(answer)).hashes)
