@@ -21,6 +21,7 @@ from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import (
     ContentError,
     MalformedAnswerError,
+    OverloadedError,
     ServerFailedError,
     TimedOutError,
     TooLargeError,
@@ -33,7 +34,14 @@ _TWO_WAYS = "The service answered the same question in two ways: one of them is 
 _CONTRADICTIONS = 2  # prove a cap that wavers
 _NEARLY_ALL = 0.95
 _SAMPLES = {Axis.LEARNERS: 100, Axis.COURSES: 5}
-_REFUSED = (ContentError, MalformedAnswerError, ServerFailedError, TimedOutError, TooLargeError)
+_REFUSED = (
+    ContentError,
+    MalformedAnswerError,
+    OverloadedError,  # some limits on size say 429 or 503
+    ServerFailedError,
+    TimedOutError,
+    TooLargeError,
+)
 
 
 class Guard(Generic[RowsT]):
