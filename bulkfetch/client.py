@@ -348,7 +348,9 @@ class Fetch:
         try:
             async for batch in receive:
                 self._note(batch)
-                for rows in batch.fetched.rows:
+                for number, rows in enumerate(batch.fetched.rows):
+                    if number:  # a large answer is not taken in one go: others use the loop, too
+                        await asyncio.sleep(0)
                     yield rows
             self._unfetched = await task
         finally:

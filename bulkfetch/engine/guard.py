@@ -17,6 +17,7 @@ import anyio.lowlevel
 
 from bulkfetch.engine.call import Fetched
 from bulkfetch.engine.caps import CappedError, Caps, Suspicion, Volume, WithRows
+from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import (
     ContentError,
@@ -211,15 +212,21 @@ class Guard(Generic[RowsT]):
 
     async def _ask_parts(self, pieces: Sequence[Rectangle]) -> list["_Digest"]:
         """Ask for the parts of an answer; of those that the service takes, return digests."""
-        answers = []
-        for piece in pieces:
-            answer = await self._ask_sample(piece)
+        digests: list[_Digest | None] = [None] * len(pieces)
+
+        async def ask(number: int) -> None:
+            answer = await self._ask_sample(pieces[number])
             if answer is not None:
-                digest = await _digest(answer)
+                digests[number] = digest = await _digest(answer)
                 self._caps.note(digest.rectangle, digest.volume, digest.with_rows)
-                answers.append(digest)
-            del answer  # its rows may be many, and have no part in this
-        return answers
+
+        try:
+            async with anyio.create_task_group() as group:
+                for number in range(len(pieces)):
+                    group.start_soon(ask, number)
+        except ExceptionGroup as failures:
+            raise first_cause(failures) from None
+        return [digest for digest in digests if digest is not None]
 
     async def _explain(
         self, whole: "_Digest", parts: Sequence["_Digest"], *, are_halves: bool
