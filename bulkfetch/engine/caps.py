@@ -251,8 +251,16 @@ class Caps:
         self._balance = -2
         return True
 
-    def one_more(self, rectangle: Rectangle, with_rows: WithRows) -> OneMore | None:
-        """Return a rectangle that ought to have more rows than this one; None if none is known."""
+    def one_more(
+        self, rectangle: Rectangle, with_rows: WithRows, refused: Mapping[Axis, int]
+    ) -> OneMore | None:
+        """Return a rectangle that ought to have more rows than this one; None if none is known.
+
+        Args:
+            rectangle: what was asked for.
+            with_rows: the ids that have rows in its answer.
+            refused: so many ids of a side were refused, or took too long.
+        """
         found = self._others(rectangle)
         if found is None:
             return None
@@ -261,7 +269,8 @@ class Caps:
         growth = _GROWTH[self._refusals]
         wanted = max(_MORE_AT_LEAST, len(side))
         replaceable = [unit for unit in side if unit not in with_rows[axis]][:wanted]
-        grows_by = min(int(growth * wanted), self._id_caps.get(axis, math.inf) - len(side))
+        most = min(self._id_caps.get(axis, math.inf), refused.get(axis, math.inf) - 1)
+        grows_by = min(int(growth * wanted), most - len(side))
         more = [*known, *others][: int(min(wanted, len(replaceable) + max(0, grows_by)))]
         if not more:
             return None

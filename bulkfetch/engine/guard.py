@@ -9,7 +9,7 @@ have to be taken back.
 
 import contextlib
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import anyio
@@ -17,7 +17,6 @@ import anyio.lowlevel
 
 from bulkfetch.engine.call import Fetched
 from bulkfetch.engine.caps import CappedError, Caps, Suspicion, Volume, WithRows
-from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import (
     ContentError,
@@ -34,6 +33,7 @@ RowsT = TypeVar("RowsT")
 _TWO_WAYS = "The service answered the same question in two ways: one of them is not whole."
 _CONTRADICTIONS = 2  # prove a cap that wavers
 _NEARLY_ALL = 0.95
+_LONG_S = 1.0  # more of such an answer takes longer than its halves, and the run may wait for it
 _SAMPLES = {Axis.LEARNERS: 100, Axis.COURSES: 5}
 _REFUSED = (
     ContentError,
@@ -52,6 +52,7 @@ class Guard(Generic[RowsT]):
         ask: makes the calls.
         caps: what is known of the service's caps.
         counters: where the extra calls are counted.
+        refused: of each side, so many ids were refused, or took too long.
         step_aside: called when an answer has to wait until others are checked.
         step_back: called when its turn has come.
     """
@@ -62,10 +63,12 @@ class Guard(Generic[RowsT]):
         caps: Caps,
         counters: Counters,
         *,
+        refused: Callable[[], Mapping[Axis, int]],
         step_aside: Callable[[], None],
         step_back: Callable[[], None],
     ) -> None:
         self._ask_for = ask
+        self._refused = refused
         self._step_aside = step_aside
         self._step_back = step_back
         self._caps = caps
@@ -154,7 +157,7 @@ class Guard(Generic[RowsT]):
         if suspicion is not Suspicion.SAMPLED or caps.is_settled(volume_of(fetched)):
             suspicion = self._judge(fetched)  # more is known since others were waited for
         if suspicion in {Suspicion.LARGE, Suspicion.SAMPLED}:
-            if await self._ask_one_more(fetched):
+            if fetched.latency_s < _LONG_S and await self._ask_one_more(fetched):
                 return fetched
             if caps.limit is not None:
                 suspicion = self._judge(fetched)
@@ -167,7 +170,7 @@ class Guard(Generic[RowsT]):
     async def _ask_one_more(self, fetched: Fetched[RowsT]) -> bool:
         """Ask for more; say whether the answer is so much larger that this one is clear."""
         caps = self._caps
-        one_more = caps.one_more(fetched.rectangle, _with_rows(fetched))
+        one_more = caps.one_more(fetched.rectangle, _with_rows(fetched), self._refused())
         if one_more is None:
             return False
         known = await _hashes(fetched)
@@ -212,21 +215,15 @@ class Guard(Generic[RowsT]):
 
     async def _ask_parts(self, pieces: Sequence[Rectangle]) -> list["_Digest"]:
         """Ask for the parts of an answer; of those that the service takes, return digests."""
-        digests: list[_Digest | None] = [None] * len(pieces)
-
-        async def ask(number: int) -> None:
-            answer = await self._ask_sample(pieces[number])
+        digests = []
+        for piece in pieces:
+            answer = await self._ask_sample(piece)
             if answer is not None:
-                digests[number] = digest = await _digest(answer)
+                digest = await _digest(answer)
                 self._caps.note(digest.rectangle, digest.volume, digest.with_rows)
-
-        try:
-            async with anyio.create_task_group() as group:
-                for number in range(len(pieces)):
-                    group.start_soon(ask, number)
-        except ExceptionGroup as failures:
-            raise first_cause(failures) from None
-        return [digest for digest in digests if digest is not None]
+                digests.append(digest)
+            del answer  # its rows may be many, and have no part in this
+        return digests
 
     async def _explain(
         self, whole: "_Digest", parts: Sequence["_Digest"], *, are_halves: bool

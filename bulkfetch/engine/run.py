@@ -39,7 +39,7 @@ from bulkfetch.pace.retry import RetryPolicy, retrying
 from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.frontier import Frontier, default_cut
 from bulkfetch.plan.planner import DEFAULT_BATCH_SIZE, Planner
-from bulkfetch.plan.rectangle import Rectangle
+from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.runtime import Runtime
 
 RowsT = TypeVar("RowsT")
@@ -131,6 +131,7 @@ class Run(Generic[RowsT]):
             self._ask_besides,
             self._caps,
             self._counters,
+            refused=self._refused,
             step_aside=self._step_aside,
             step_back=self._step_back,
         )
@@ -270,6 +271,11 @@ class Run(Generic[RowsT]):
             if self._reactions.note_success(batch.rectangle):
                 self._staff()
             await self._finish(batch, await self._guard.check(fetched))
+
+    def _refused(self) -> dict[Axis, int]:
+        """Return the smallest numbers of ids that were refused, or took too long."""
+        sizes = {axis: self._pace.sizes[axis].refused for axis in Axis}
+        return {axis: ids for axis, ids in sizes.items() if ids is not None}
 
     def _step_aside(self) -> None:
         """Let another task work while this one waits."""
