@@ -33,7 +33,7 @@ RowsT = TypeVar("RowsT")
 _TWO_WAYS = "The service answered the same question in two ways: one of them is not whole."
 _CONTRADICTIONS = 2  # prove a cap that wavers
 _NEARLY_ALL = 0.95
-_LONG_S = 1.0  # more of such an answer takes longer than its halves, and the run may wait for it
+_LONG_S = 1.5  # more of such an answer takes longer than its halves, and the run may wait for it
 _SAMPLES = {Axis.LEARNERS: 100, Axis.COURSES: 5}
 _REFUSED = (
     ContentError,

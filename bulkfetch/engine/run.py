@@ -388,6 +388,11 @@ class Run(Generic[RowsT]):
             batch.cost = pace.quota.charge(after_timeout=isinstance(error, TimedOutError))
             if batch.cost is None:
                 pace.health.begin_outage(str(error), now)
+        elif isinstance(error, OverloadedError):
+            # It may be this batch that is too much: then something smaller is asked for.
+            batch.counted += 1
+            if batch.counted >= _ATTEMPTS_OF_A_SUSPECT:
+                return False
         self._counters.retries += 1
         pace.timeline.on_retry(now)
         return True

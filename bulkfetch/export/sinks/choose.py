@@ -47,7 +47,7 @@ def choose_sink(
         return PostgresSink(parse_url(output), gone, allow_older)
     if _ADDRESS.search(output):  # not quoted: it may hold a password
         raise UsageError(
-            "The output looks like the address of a database, which must be a URL: "
+            "The output looks like the address of a database, but not of PostgreSQL as a URL: "
             "postgresql://USER@HOST/DATABASE."
         )
     if gone is not Gone.KEEP:
