@@ -92,4 +92,4 @@ def test_a_chunk_of_many_small_members_costs_no_more_than_its_size_deserves(libr
     chunk = member * (1024 * 1024 // len(member))
     started_at = time.perf_counter()
     assert inflate(library, chunk) == b""
-    assert time.perf_counter() - started_at < 1.0
+    assert time.perf_counter() - started_at < 5.0  # it takes a tenth of a second
