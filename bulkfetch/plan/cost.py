@@ -320,5 +320,5 @@ def _risk(rows: float, seconds: float, beliefs: Beliefs, bounds: Bounds) -> floa
     load = seconds / allowed_s
     load = max(load, rows * beliefs.bytes_per_row.value / bounds.answer_bytes)
     if beliefs.failed_rows is not None and rows > beliefs.most_rows:
-        load = max(load, 3 * (rows / max(beliefs.failed_rows, beliefs.most_rows, 1)) ** 2)
+        load = max(load, 3 * (rows / max(beliefs.failed_rows, beliefs.most_rows)) ** 2)
     return load / (1 + load)

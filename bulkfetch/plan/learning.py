@@ -53,7 +53,8 @@ def learn_too_large(beliefs: Beliefs, region: Region, rectangle: Rectangle) -> N
         rows /= beliefs.share_of_learner.value
     if Axis.LEARNERS in rectangle.unsent:
         rows /= beliefs.share_of_course.value
-    beliefs.failed_rows = min(rows, beliefs.failed_rows or math.inf)
+    # It had a row at least, whatever was believed.
+    beliefs.failed_rows = max(1.0, min(rows, beliefs.failed_rows or math.inf))
 
 
 def _part_of(region: Region, rectangle: Rectangle, axis: Axis) -> float:
