@@ -109,16 +109,7 @@ async def _fetch_directly(
 ) -> None:
     counters = Counters()
     region = case.region()
-    desk = TokenDesk(DirectTokens(simulator), clock=runtime.clock, learn_secret=lambda _: None)
-    exchange = DirectExchange(
-        simulator,
-        row_facts(simulator.account, case.profile.dialect),
-        desk=desk,
-        limits=options.limits,
-        runtime=runtime,
-        counters=counters,
-        region=region,
-    )
+    caller = direct_caller(simulator, region, options, runtime, counters)
 
     async def note(batch: Batch[Sequence[int]]) -> None:
         for rows in batch.fetched.rows:
@@ -128,12 +119,33 @@ async def _fetch_directly(
     await fetch_region(
         region,
         rest_of(region, []),
-        Caller(exchange, desk, counters),
+        caller,
         note,
         options=options,
         runtime=runtime,
         counters=counters,
     )
+
+
+def direct_caller(
+    simulator: Simulator,
+    region: Region,
+    options: Options,
+    runtime: Runtime,
+    counters: Counters,
+) -> Caller[Sequence[int]]:
+    """Return what asks the simulator without HTTP, with a token that nobody has to give."""
+    desk = TokenDesk(DirectTokens(simulator), clock=runtime.clock, learn_secret=lambda _: None)
+    exchange = DirectExchange(
+        simulator,
+        row_facts(simulator.account, simulator.profile.dialect),
+        desk=desk,
+        limits=options.limits,
+        runtime=runtime,
+        counters=counters,
+        region=region,
+    )
+    return Caller(exchange, desk, counters)
 
 
 async def _fetch_over_http(

@@ -35,31 +35,18 @@ class Service:
     flattener: Flattener = field(default_factory=Flattener)
 
 
-class AnyReply(Protocol[ResultT_co]):
-    """How one request ended, and whether its connection had served before."""
-
-    @property
-    def result(self) -> ResultT_co | CallError:
-        """What was answered, or how it failed."""
-
-    @property
-    def is_reused(self) -> bool:
-        """Whether something else had been answered on the connection."""
-
-
 @dataclass(frozen=True, slots=True)
-class Heard(Generic[ResultT]):
-    """A reply over HTTP. `latency_s` is from sending the request to the end of its answer."""
+class Reply(Generic[ResultT_co]):
+    """How one request ended, and whether something else had been answered on its connection."""
 
-    result: ResultT | CallError
+    result: ResultT_co | CallError
     is_reused: bool
-    latency_s: float
 
 
 class Ask(Protocol[ResultT_co]):
     """Asks once; raises no CallError."""
 
-    async def __call__(self, lease: Lease, *, fresh: bool) -> AnyReply[ResultT_co]:
+    async def __call__(self, lease: Lease, *, fresh: bool) -> Reply[ResultT_co]:
         """Ask, if `fresh` on a connection that has served nothing else."""
 
 
@@ -108,7 +95,7 @@ async def send(
     *,
     read: Callable[[Answer], Awaitable[ResultT]],
     fresh: bool,
-) -> Heard[ResultT]:
+) -> Reply[ResultT]:
     """Send one request and read its answer to the end.
 
     Args:
@@ -121,9 +108,7 @@ async def send(
         fresh: on a connection that has served nothing else.
     """
     headers = {"Content-Type": "text/xml; charset=utf-8", "SOAPAction": f'"{operation}"'}
-    clock = service.runtime.clock
     is_reused = False
-    asked_at = clock()
     counters.calls += 1
     counters.in_flight += 1
     counters.most_in_flight = max(counters.most_in_flight, counters.in_flight)
@@ -141,10 +126,10 @@ async def send(
     except CallError as error:
         if isinstance(error, ContentError):
             await service.desk.serves(lease)  # who rejects an id has accepted the token
-        return Heard(error.with_traceback(None), is_reused, clock() - asked_at)
+        return Reply(error.with_traceback(None), is_reused)
     finally:
         counters.in_flight -= 1
-    return Heard(result, is_reused, clock() - asked_at)
+    return Reply(result, is_reused)
 
 
 async def note_verdict(

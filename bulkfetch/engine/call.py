@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from bulkfetch.engine.asking import Service, ask_surely, note_verdict, send
+from bulkfetch.engine.asking import Reply, Service, ask_surely, note_verdict, send
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.reading import AnswerReader
 from bulkfetch.errors import (
@@ -74,18 +74,12 @@ class Fetched(Generic[RowsT]):
         return self.count + self.surplus
 
 
-@dataclass(frozen=True, slots=True)
-class Reply(Generic[RowsT]):
-    """How one request ended, and whether its connection had served before."""
-
-    result: Fetched[RowsT] | CallError
-    is_reused: bool
-
-
 class Exchange(Protocol[RowsT]):
     """One request and its answer, by whatever means: `HttpExchange`, or a simulated one."""
 
-    async def ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> Reply[RowsT]:
+    async def ask(
+        self, rectangle: Rectangle, lease: Lease, *, fresh: bool
+    ) -> Reply[Fetched[RowsT]]:
         """Ask once, if `fresh` on a connection that has served nothing else; raise no CallError."""
 
 
@@ -175,10 +169,12 @@ class HttpExchange(Generic[RowsT]):
         self._counters = counters
         self._selector = Selector(region)
 
-    async def ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> Reply[RowsT]:
+    async def ask(
+        self, rectangle: Rectangle, lease: Lease, *, fresh: bool
+    ) -> Reply[Fetched[RowsT]]:
         """Send one request and read its answer to the end."""
         asked_at = self._service.runtime.clock()
-        heard = await send(
+        return await send(
             self._service,
             self._counters,
             lease,
@@ -187,7 +183,6 @@ class HttpExchange(Generic[RowsT]):
             read=lambda answer: self._read(answer, rectangle, lease, asked_at),
             fresh=fresh,
         )
-        return Reply(heard.result, heard.is_reused)
 
     async def _read(
         self, answer: Answer, rectangle: Rectangle, lease: Lease, asked_at: float

@@ -1,11 +1,11 @@
 """Silent caps: does the service leave out rows past so many rows or bytes, or ids past so many?
 
 A service that stops at so many rows, or bytes, and says nothing gives answers whose sizes crowd
-below that limit, which may waver from call to call. So an answer is suspect unless one that is half
-as large again has come, in rows and in bytes. Three kinds of extra calls tell, cheapest first:
+below that limit, which may waver from call to call. So an answer is suspect unless one that is 1.4
+times as large has come, in rows and in bytes. Three kinds of extra calls tell, cheapest first:
 
 * **More.** The same rectangle, with ids that are known to have rows in the place of some that have
-  none, or besides: an answer half as large again clears all answers up to the one under suspicion,
+  none, or besides: an answer 1.4 times as large clears all answers up to the one under suspicion,
   mostly for the rest of the run; one that lacks rows that are known proves a cap.
 * **Halves.** Rows in the halves of a rectangle that are not in its whole prove a cap.
 * **Another order.** An answer whose last id has rows proves that so many ids are read. If the last

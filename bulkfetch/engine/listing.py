@@ -13,7 +13,7 @@ people are added while pages are read.
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bulkfetch.engine.asking import Heard, Service, ask_surely, note_verdict, send
+from bulkfetch.engine.asking import Reply, Service, ask_surely, note_verdict, send
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import (
     CallError,
@@ -216,7 +216,7 @@ class Lister:
         service, listing = self._service, LISTINGS[axis]
         clock, token = service.runtime.clock, _token_after(listed)
 
-        async def ask(lease: Lease, *, fresh: bool) -> Heard[ListedPage]:
+        async def ask(lease: Lease, *, fresh: bool) -> Reply[ListedPage]:
             asked_at = clock()
 
             async def read(answer: Answer) -> ListedPage:

@@ -38,7 +38,12 @@ from bulkfetch.export.journal_codec import (
     to_ipc,
 )
 from bulkfetch.export.journal_file import Access, JournalFile
-from bulkfetch.export.journal_identity import check_identity, keep_identity, read_identity
+from bulkfetch.export.journal_identity import (
+    check_identity,
+    keep_identity,
+    read_identity,
+    read_region_numbers,
+)
 from bulkfetch.export.journal_pages import keep_page, read_pages
 from bulkfetch.export.journal_records import (
     ChangedInputsError,
@@ -243,11 +248,7 @@ class Journal:
         Raises:
             DamagedJournalError: a side does not match its digest.
         """
-        try:
-            whole = json.loads(self._file.meta("region") or "null")
-            axes = json.loads(self._file.meta("discovered") or "null")
-        except ValueError:
-            raise self._file.damaged() from None
+        whole, axes = read_region_numbers(self._file)
         if axes or len(whole) != len(Axis):  # the account's own ids, or pairs
             return False
         batches = set(self._file.select("SELECT learners, courses FROM batch"))

@@ -35,9 +35,8 @@ def read_identity(file: JournalFile) -> JournalIdentity:
     """
     operation, endpoint = file.meta("operation"), file.meta("endpoint")
     soap_path = file.meta("soap_path") or SOAP_PATH  # the first journals do not say it
+    numbers, axes = read_region_numbers(file)
     try:
-        numbers = json.loads(file.meta("region") or "null")
-        axes = frozenset(map(Axis, json.loads(file.meta("discovered") or "null")))
         lists = file.sides(numbers)
         if len(numbers) == 1 and operation is not None and endpoint is not None:
             pairs = read_pairs(lists[numbers[0]] or ())
@@ -55,6 +54,20 @@ def read_identity(file: JournalFile) -> JournalIdentity:
         if ids and not pages[-1].next_token:
             region = region.replace(axis, tuple(sorted(ids)))
     return JournalIdentity(operation, endpoint, region, axes, soap_path)
+
+
+def read_region_numbers(file: JournalFile) -> tuple[list[int | None], frozenset[Axis]]:
+    """Read the numbers of the region's lists, two or one of pairs, and what the account lists.
+
+    Raises:
+        DamagedJournalError: they cannot be told.
+    """
+    try:
+        numbers = list(json.loads(file.meta("region") or "null"))
+        axes = frozenset(map(Axis, json.loads(file.meta("discovered") or "null")))
+    except (ValueError, TypeError):
+        raise file.damaged() from None
+    return numbers, axes
 
 
 def check_identity(file: JournalFile, identity: JournalIdentity) -> None:

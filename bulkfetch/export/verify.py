@@ -19,8 +19,9 @@ import anyio
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bulkfetch.engine.asking import Reply
 from bulkfetch.engine.batch import Batch
-from bulkfetch.engine.call import Caller, Exchange, HttpExchange, Reply
+from bulkfetch.engine.call import Caller, Exchange, Fetched, HttpExchange
 from bulkfetch.engine.fetch import fetch_calls
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.errors import IncompleteError, SinkError, UsageError
@@ -292,7 +293,7 @@ class _Fresh:
 
     async def ask(
         self, rectangle: Rectangle, lease: Lease, *, fresh: bool
-    ) -> Reply[list[pa.RecordBatch]]:
+    ) -> Reply[Fetched[list[pa.RecordBatch]]]:
         """See `Exchange.ask`; every connection is fresh, whatever is asked for."""
         del fresh
         return await self._exchange.ask(rectangle, lease, fresh=True)

@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from bulkfetch.engine.call import Fetched, Reply
+from bulkfetch.engine.asking import Reply
+from bulkfetch.engine.call import Fetched
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.errors import (
     Anomaly,
@@ -157,7 +158,9 @@ class DirectExchange:
         self._idle_since: deque[float] = deque()
         self._counts_request_bytes = simulator.profile.limits.max_request_bytes is not None
 
-    async def ask(self, rectangle: Rectangle, lease: Lease, *, fresh: bool) -> Reply[Sequence[int]]:
+    async def ask(
+        self, rectangle: Rectangle, lease: Lease, *, fresh: bool
+    ) -> Reply[Fetched[Sequence[int]]]:
         """See `bulkfetch.engine.call.Exchange`."""
         is_reused = not fresh and self._takes_idle_connection()
         now, limits, counters = self._runtime.clock(), self._limits, self._counters

@@ -6,16 +6,14 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pace.measuring import row_facts
+from pace.measuring import direct_caller
 from virtual_time import run_virtually
 
 from bulkfetch import Client, FetchReport, Options
 from bulkfetch.engine.batch import Batch
-from bulkfetch.engine.call import Caller
 from bulkfetch.engine.fetch import fetch_region, make_pace
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.pool import Places
-from bulkfetch.http.tokens import TokenDesk
 from bulkfetch.inputs import make_region
 from bulkfetch.pace.batch_size import Size
 from bulkfetch.pace.controller import Pace, Ticket
@@ -23,7 +21,6 @@ from bulkfetch.plan.rectangle import Axis
 from bulkfetch.plan.region import rest_of
 from bulkfetch.runtime import Runtime
 from bulkfetch.simulator import Account, Simulator, parse_profile
-from bulkfetch.simulator.direct import DirectExchange, DirectTokens
 
 HEAVY_TAIL = {"base_ms": 250, "jitter_ms": 100, "tail_share": 0.03, "tail_factor": 20}
 ACCOUNT = Account(8_000, 10, 16_000)
@@ -139,17 +136,8 @@ def test_there_are_none_while_the_limit_falls_or_anything_is_waited_for(
         simulator = Simulator(ACCOUNT, profile, seed=seed, clock=runtime.clock)
         counters = Counters()
         pace = WatchedPace(make_pace(options, runtime), counters)
-        desk = TokenDesk(DirectTokens(simulator), clock=runtime.clock, learn_secret=lambda _: None)
         region = make_region(ACCOUNT.learner_ids, None)
-        exchange = DirectExchange(
-            simulator,
-            row_facts(ACCOUNT, profile.dialect),
-            desk=desk,
-            limits=options.limits,
-            runtime=runtime,
-            counters=counters,
-            region=region,
-        )
+        caller = direct_caller(simulator, region, options, runtime, counters)
 
         async def note(batch: Batch[Sequence[int]]) -> None:
             handed_on.update(index for rows in batch.fetched.rows for index in rows)
@@ -157,7 +145,7 @@ def test_there_are_none_while_the_limit_falls_or_anything_is_waited_for(
         unfetched = await fetch_region(
             region,
             rest_of(region, []),
-            Caller(exchange, desk, counters),
+            caller,
             note,
             options=options,
             runtime=runtime,

@@ -5,21 +5,18 @@ from itertools import pairwise
 
 import pytest
 from pace.cases import PROFILES, Case, Size
-from pace.measuring import fetch, row_facts
+from pace.measuring import direct_caller, fetch
 from virtual_time import run_virtually
 
 from bulkfetch import Options
-from bulkfetch.engine.call import Caller
 from bulkfetch.engine.fetch import fetch_region, make_pace
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.pool import Places
-from bulkfetch.http.tokens import TokenDesk
 from bulkfetch.inputs import make_region
 from bulkfetch.pace import learned
 from bulkfetch.plan.region import rest_of
 from bulkfetch.runtime import Runtime
 from bulkfetch.simulator import Account, Call, Simulator, load_profile, parse_profile
-from bulkfetch.simulator.direct import DirectExchange, DirectTokens
 
 SIZE = Size(20_000, 300, 200_000)
 
@@ -84,16 +81,7 @@ def test_what_was_too_much_is_where_a_resumed_run_begins() -> None:
     async def run(runtime: Runtime, note: object) -> tuple[dict[str, object], int]:
         simulator = Simulator(account, profile, clock=runtime.clock)
         counters = Counters()
-        desk = TokenDesk(DirectTokens(simulator), clock=runtime.clock, learn_secret=lambda _: None)
-        exchange = DirectExchange(
-            simulator,
-            row_facts(account, profile.dialect),
-            desk=desk,
-            limits=options.limits,
-            runtime=runtime,
-            counters=counters,
-            region=region,
-        )
+        caller = direct_caller(simulator, region, options, runtime, counters)
         pace = make_pace(options, runtime)
         learned.recall(pace, note, runtime.clock())
 
@@ -103,7 +91,7 @@ def test_what_was_too_much_is_where_a_resumed_run_begins() -> None:
         unfetched = await fetch_region(
             region,
             rest_of(region, []),
-            Caller(exchange, desk, counters),
+            caller,
             forget,
             options=options,
             runtime=runtime,
