@@ -7,16 +7,19 @@ batch's own. Anything else has failed, by name.
 
 While there is other work, bisection has no more than half of the places, so that healthy ids are
 not held up by bad ones. Its calls go over connections of their own: what names an id, or says that
-one has no enrollment, is then beyond doubt, and need not be confirmed by another call.
+one has no enrollment, is then beyond doubt, and need not be confirmed by another call. Where the
+batch alone does not tell which id is at fault, others are asked for besides; their rows are
+dropped.
 """
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from bulkfetch.engine.batch import OpenBatch, name_failed
 from bulkfetch.engine.caps import CappedError, Caps
 from bulkfetch.engine.outcome import Counters
-from bulkfetch.engine.suspects import Ask, Culprit, Step, Suspects
+from bulkfetch.engine.suspects import Ask, Culprit, Doubt, Step, Suspects
 from bulkfetch.errors import (
     CallError,
     ContentError,
@@ -62,6 +65,7 @@ class Reactions:
     """Splits, bisects, quarantines and gives up batches.
 
     Args:
+        regions: all that the run will ask for.
         frontier: where parts go back to.
         planner: knows whether something can be asked for in another way.
         pace: knows the sizes that succeed.
@@ -74,6 +78,7 @@ class Reactions:
 
     def __init__(
         self,
+        regions: Sequence[Rectangle],
         frontier: Frontier,
         planner: Planner | FixedPlan,
         pace: Pace,
@@ -90,10 +95,12 @@ class Reactions:
         self._limits = limits
         self._counters = counters
         self._stop = stop
-        self._suspects = Suspects()
+        self._suspects = Suspects(regions)
+        self._doubts: deque[Doubt] = deque()
         self._suspected: set[Rectangle] = set()
         self._rejections: dict[Rectangle, Rejection] = {}  # of what may be named later
         self._suspected_open = 0
+        self._is_any_answered = False
 
     def note_closed(self, rectangle: Rectangle) -> None:
         """Note a batch that was fetched or is reacted to."""
@@ -101,7 +108,30 @@ class Reactions:
 
     def note_success(self, rectangle: Rectangle) -> bool:
         """Note a call that succeeded; whether there is more to ask for than before."""
+        self._is_any_answered = True
         return self._follow(self._suspects.clear(rectangle))
+
+    async def settle_doubts(
+        self, is_rejected: Callable[[Rectangle], Awaitable[bool | None]]
+    ) -> None:
+        """Find out what is at fault where a batch alone does not tell.
+
+        Args:
+            is_rejected: asks for a rectangle, drops its rows, and says whether it was rejected;
+                None if that is not known.
+        """
+        while self._doubts:
+            trial = self._suspects.try_doubt(self._doubts.popleft())
+            answer: bool | None = None
+            while True:
+                try:
+                    question = trial.send(answer)
+                except StopIteration as settled:
+                    self._follow(settled.value)
+                    break
+                answer = await is_rejected(question)
+                if answer is False:
+                    self.note_success(question)
 
     def is_suspected(self, rectangle: Rectangle) -> bool:
         """Whether the rectangle is a part of one whose content was rejected."""
@@ -224,6 +254,11 @@ class Reactions:
                 rejection = self._rejections.pop(step.rectangle, latest)
                 assert rejection is not None
                 self._quarantine(step, *rejection)
+        for step in steps:
+            if isinstance(step, Doubt):
+                self._doubts.append(step)
+                if latest is not None:
+                    self._rejections[step.rectangle] = latest
         asks = [step for step in steps if isinstance(step, Ask)]
         self._suspected.update(step.rectangle for step in asks if step.is_suspect)
         self._frontier.give_back(*(step.rectangle for step in asks))
@@ -235,8 +270,11 @@ class Reactions:
             # The id is at fault wherever it stands: no later batch asks for it.
             self._frontier.exclude(found.axis, culprit.side(found.axis) or ())
             culprit = culprit.replace(found.axis.other, None)
-        # Batches that were open at the time may accuse the same id again.
         quarantined = self._counters.quarantined
+        if found.axis is not None:  # its pairs may have been named one by one before
+            for other in [each for each in quarantined if _is_part(each, culprit, found.axis)]:
+                del quarantined[other]
+        # Batches that were open at the time may accuse the same id again.
         quarantined.setdefault(culprit, name_failed(culprit, str(error), batch))
         most = self._limits.max_quarantined
         if most is not None and len(quarantined) > most:
@@ -244,8 +282,12 @@ class Reactions:
                 f"not fetched, because more than {most:,} ids or pairs were rejected. "
                 f"The last error: {error}"
             )
-        elif not self._counters.batches and len(quarantined) >= _HOPELESS_QUARANTINES:
+        elif not self._is_any_answered and len(quarantined) >= _HOPELESS_QUARANTINES:
             self._stop(f"not fetched, because every call was rejected. The last error: {error}")
+
+
+def _is_part(pair: Rectangle, whole: Rectangle, axis: Axis) -> bool:
+    return pair != whole and pair.side(axis) == whole.side(axis)
 
 
 def is_of_the_answer(error: CallError) -> bool:

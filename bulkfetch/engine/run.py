@@ -29,6 +29,7 @@ from bulkfetch.engine.pool import Places, Pool, StoppedError
 from bulkfetch.engine.reactions import Reactions, RunLimits, is_of_the_answer
 from bulkfetch.errors import (
     CallError,
+    ContentError,
     FatalError,
     ForeignRowsError,
     OverloadedError,
@@ -136,6 +137,7 @@ class Run(Generic[RowsT]):
             step_back=self._step_back,
         )
         self._reactions = Reactions(
+            rectangles,
             self._frontier,
             self._planner,
             self._pace,
@@ -214,6 +216,8 @@ class Run(Generic[RowsT]):
                 self._close(batch)
                 await self._doubt()
             break
+        self._staff()
+        await self._reactions.settle_doubts(self._is_rejected)
         self._staff()
         return batch.rectangle is not None
 
@@ -368,6 +372,23 @@ class Run(Generic[RowsT]):
         fetched = await self._calls.make(lambda: asked)
         assert fetched is not None
         return fetched
+
+    async def _is_rejected(self, rectangle: Rectangle) -> bool | None:
+        """Ask for something besides: whether it is rejected, None if that is not known."""
+        for is_last in (False, True):
+            self._counters.confirmations += 1
+            try:
+                await self._ask_besides(rectangle)
+            except FatalError:
+                raise
+            except ContentError:
+                return True
+            except CallError as error:
+                if is_last:
+                    return True if is_of_the_answer(error) else None
+            else:
+                return False
+        return None
 
     def _should_retry(self, batch: OpenBatch, error: TransientError) -> bool:
         """Decide about another attempt of a batch, and charge it."""

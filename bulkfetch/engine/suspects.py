@@ -17,24 +17,29 @@ is *parked* until something is found. So is a batch that shares its suspect side
 being searched, and its rejection says as much as that of a second part.
 
 An answer can also be spoilt by a single pair, whose learner and course are both sound. So an id
-that stands alone is named only if two disjoint parts of the other side are rejected with it (four
-where that side is not clear); if one is answered, the search goes on to the pair. Several spoilt
-pairs of one id may pass for the id: it is then named with more than it is to blame for, never with
-less. Where there is no second part to ask for, the pair is named.
+that stands alone is named only if two disjoint parts of the other side, which is clear, are
+rejected with it; if one is answered, the search goes on to the pair. Several spoilt pairs of one id
+may pass for the id: it is then named with more than it is to blame for, never with less.
+
+Where the other side is not clear, or too small to be parted, the batch alone cannot tell: there is
+a *doubt*. A block of bad learners, say, has every course rejected. Then *witnesses* are asked, ids
+of the account that do not stand in the batch (see `bulkfetch.engine.witnesses`).
 
 So, beyond the batch's own call, an id at fault among n in a call that names one side costs at most
 2·log2 n calls. Where calls name n learners and m courses, at least two of each, a learner costs at
-most 2·log2 n + 2, a course 2·log2 m + 5, a pair 2·log2 n + 2·log2 m. The tests count.
+most 2·log2 n + 2, a course 2·log2 m + 5 (6 if n is two), a pair 2·log2 n + 2·log2 m. The tests
+count.
 
 A side that a call does not name is not at fault. Pure: told what happened, says what to do.
 """
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import chain
 
+from bulkfetch.engine.witnesses import Question, Verdict, Witnesses, try_id
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
-
-_VAIN_CUTS = 3  # of a single id's other side, until the id is named: four parts are rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,19 @@ class Culprit:
     axis: Axis | None
 
 
-Step = Ask | Culprit
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something in `rectangle` is at fault: the id of one of these axes, or none by itself.
+
+    `blamed` is the axis whose id is named if witnesses cannot tell, either.
+    """
+
+    rectangle: Rectangle
+    axes: tuple[Axis, ...]
+    blamed: Axis | None = None
+
+
+Step = Ask | Culprit | Doubt
 
 
 class _Question(Enum):
@@ -76,7 +93,6 @@ class _Cut:
         first: the part that is asked for.
         rest: the other.
         question: see there.
-        vain: how many cuts of a single id's other side before this had both parts rejected.
         is_first_rejected: whether the first waits for what becomes of the rest.
     """
 
@@ -84,7 +100,6 @@ class _Cut:
     first: Rectangle
     rest: Rectangle
     question: _Question
-    vain: int
     is_first_rejected: bool = False
 
     @property
@@ -101,12 +116,14 @@ class _Search:
         root: the batch.
         asked: what is being asked for, and the cut that its answer decides, if it does.
         parked: rejected for what the search is expected to find.
+        doubted: rejected, and witnesses are being asked about it.
         shared: the side that is most likely at fault, because others were rejected with it.
     """
 
     root: Rectangle
     asked: dict[Rectangle, _Cut | None] = field(default_factory=dict)
     parked: list[Rectangle] = field(default_factory=list)
+    doubted: set[Rectangle] = field(default_factory=set)
     shared: Axis | None = None
     _ids: dict[Axis, frozenset[str]] = field(default_factory=dict)
 
@@ -118,9 +135,14 @@ class _Search:
 
 
 class Suspects:
-    """What is known of the ids, those in a call that succeeded being clear; and the searches."""
+    """What is known of the ids, those in a call that succeeded being clear; and the searches.
 
-    def __init__(self) -> None:
+    Args:
+        regions: all that will be asked for; witnesses are taken from there.
+    """
+
+    def __init__(self, regions: Sequence[Rectangle]) -> None:
+        self._witnesses = Witnesses(regions)
         self._clear: dict[Axis, set[str]] = {Axis.LEARNERS: set(), Axis.COURSES: set()}
         self._clear_sides: dict[int, Side] = {}
         self._searches: dict[_Search, None] = {}  # in the order of their beginning
@@ -145,6 +167,7 @@ class Suspects:
             side = rectangle.named(axis)
             if side is not None and id(side) not in self._clear_sides:
                 self._clear[axis].update(side)
+                self._witnesses.note_clear(axis, side)
                 if axis is Axis.COURSES:
                     self._clear_sides[id(side)] = side  # shared by many batches: noted once
         if not self._searches:
@@ -164,6 +187,37 @@ class Suspects:
         steps: list[Step] = [] if cut is None else [Ask(cut.withheld)]
         return steps + self._tidy()
 
+    def try_doubt(self, doubt: Doubt) -> Generator[Question, bool | None, list[Step]]:
+        """Ask witnesses what is at fault, and say what follows.
+
+        Yields:
+            What to ask for besides; to be sent whether it was rejected, None if that is not known.
+            What was not rejected is to be noted with `clear` before.
+        """
+        rectangle = doubt.rectangle
+        at_fault = doubt.blamed
+        for axis in doubt.axes:
+            verdict = yield from try_id(rectangle, axis, self._witnesses, self._clear)
+            is_alone = verdict is Verdict.ALONE and rectangle.is_indivisible
+            if verdict is Verdict.AT_FAULT or is_alone:
+                at_fault = axis
+                break
+            if verdict in {Verdict.ALONE, Verdict.OTHERS_SOUND}:
+                at_fault = None  # the search goes on, and knows more now
+            elif verdict is Verdict.SOUND and at_fault is axis:
+                at_fault = None
+                yield from self._clear_root(rectangle, axis)
+        search = self._search_of.pop(rectangle, None)
+        if search is None:
+            return []  # an id of it was named meanwhile
+        search.doubted.remove(rectangle)
+        untried = [
+            axis for axis in Axis if axis not in doubt.axes and self._unclear(rectangle, axis)
+        ]
+        if at_fault is not None or (rectangle.is_indivisible and not untried):
+            return self._name(rectangle, at_fault, search) + self._tidy()
+        return self._part(rectangle, search) + self._tidy()
+
     def holds_back(self, rectangle: Rectangle) -> bool:
         """Whether a batch that was not asked for would most likely be rejected.
 
@@ -181,8 +235,8 @@ class Suspects:
     def withheld(self) -> list[Rectangle]:
         """Return what waits for the answer to something else."""
         cuts = (cut for search in self._searches for cut in search.asked.values() if cut)
-        parked = (rectangle for search in self._searches for rectangle in search.parked)
-        return [*(cut.withheld for cut in cuts), *parked]
+        others = ((*search.parked, *search.doubted) for search in self._searches)
+        return [*(cut.withheld for cut in cuts), *chain.from_iterable(others)]
 
     def _judge(self, rejected: Rectangle, cut: _Cut | None, search: _Search) -> list[Step]:
         """Say what follows where a part that was asked for is rejected."""
@@ -192,7 +246,7 @@ class Suspects:
             if cut.question is _Question.WHICH_SIDE and self._are_both_suspect(cut.first):
                 if search.shared is cut.axis.other and _count(cut.first, search.shared) > 1:
                     search.parked.append(cut.rest)
-                    return self._part(cut.first, search, axis=search.shared, vain=cut.vain)
+                    return self._part(cut.first, search, axis=search.shared)
             elif cut.question is not _Question.ID_OR_PAIR:
                 return [*self._part(cut.first, search), self._ask(cut.rest, None, search)]
             cut.is_first_rejected = True
@@ -208,8 +262,9 @@ class Suspects:
         other = search.shared = cut.axis.other
         parked, kept = sorted((cut.first, cut.rest), key=lambda part: part.pairs)
         search.parked.append(parked)
-        vain = cut.vain + 1 if _count(kept, other) == 1 else 0
-        return self._part(kept, search, axis=other, vain=vain)
+        if _count(kept, other) == 1:
+            return [self._doubt(kept, (other,), search, blamed=other)]
+        return self._part(kept, search, axis=other)
 
     def _part(
         self,
@@ -218,7 +273,6 @@ class Suspects:
         *,
         was_asked: bool = True,
         axis: Axis | None = None,
-        vain: int = 0,
     ) -> list[Step]:
         """Cut a rectangle that something is at fault in, or name it.
 
@@ -227,7 +281,6 @@ class Suspects:
             search: that it belongs to.
             was_asked: whether its own call was rejected, so that it may be named.
             axis: where to cut it if neither side is clear.
-            vain: see `_Cut`.
         """
         suspected = [side for side in Axis if self._unclear(rectangle, side)]
         divisible = [side for side in Axis if _count(rectangle, side) > 1]
@@ -240,16 +293,16 @@ class Suspects:
                 axis, question = axis.other, _Question.ID_OR_PAIR
         elif suspected:
             axis, question = axis or search.shared, _Question.WHICH_SIDE
-            if len(divisible) == 1 and vain >= _VAIN_CUTS:
-                blamed, divisible = divisible[0].other, []
         # Else every id is clear by itself: then it is the pair, or something that has changed.
         if axis not in divisible:
             axis = divisible[0] if divisible and question is not _Question.ID_OR_PAIR else None
         if axis is not None:
             first, rest = self._cut(rectangle, axis)
-            return [self._ask(first, _Cut(axis, first, rest, question, vain), search)]
+            return [self._ask(first, _Cut(axis, first, rest, question), search)]
         if not was_asked:
             return [self._ask(rectangle, None, search)]
+        if suspected and blamed is None and all(_count(rectangle, side) for side in Axis):
+            return [self._doubt(rectangle, tuple(suspected), search)]
         return self._name(rectangle, blamed, search)
 
     def _ask(self, rectangle: Rectangle, cut: _Cut | None, search: _Search) -> Ask:
@@ -257,12 +310,34 @@ class Suspects:
         self._search_of[rectangle] = search
         return Ask(rectangle)
 
+    def _clear_root(
+        self, rectangle: Rectangle, axis: Axis
+    ) -> Generator[Question, bool | None, None]:
+        """Ask for all the ids of a side that was blamed in vain, so that none is held back."""
+        search = self._search_of.get(rectangle)
+        witness = self._witnesses.clear_one(axis.other)
+        if search is not None and witness is not None:
+            yield search.root.leaving_out().replace(axis.other, (witness,))
+
+    def _doubt(
+        self,
+        rectangle: Rectangle,
+        axes: tuple[Axis, ...],
+        search: _Search,
+        *,
+        blamed: Axis | None = None,
+    ) -> Doubt:
+        search.doubted.add(rectangle)
+        self._search_of[rectangle] = search
+        return Doubt(rectangle, axes, blamed)
+
     def _name(self, rectangle: Rectangle, axis: Axis | None, search: _Search) -> list[Step]:
         """Name what is at fault; whatever else names it is to be asked for without it."""
         steps: list[Step] = [Culprit(rectangle, axis)]
         if axis is None:
             return steps
         (unit,) = rectangle.named(axis) or ()
+        self._witnesses.dismiss(axis, unit)
         for other in self._searches:
             if other is search or other.names(axis, unit):
                 steps += self._leave_out(other, axis, unit)
@@ -275,6 +350,10 @@ class Suspects:
     def _leave_out(self, search: _Search, axis: Axis, unit: str) -> list[Step]:
         """Go on with a search without an id that was named: it explains what was rejected."""
         steps: list[Step] = []
+        for doubted in [each for each in search.doubted if unit in (each.named(axis) or ())]:
+            search.doubted.remove(doubted)
+            del self._search_of[doubted]
+            steps.append(Ask(doubted, is_suspect=False))
         for asked, cut in list(search.asked.items()):
             is_in_asked = unit in (asked.named(axis) or ())
             if is_in_asked:  # it is asked for without the id, as if it were whole
@@ -297,7 +376,7 @@ class Suspects:
                 steps += self._part(each, search)
             if search.shared is not None and not self._unclear(search.root, search.shared):
                 search.shared = None
-            if not search.asked:
+            if not search.asked and not search.doubted:
                 steps += [Ask(each, is_suspect=False) for each in search.parked]
                 del self._searches[search]
         return steps

@@ -152,3 +152,50 @@ def test_healthy_learners_are_not_held_up_and_bisection_keeps_to_half_of_the_pla
         assert len(under_way) <= 8 / 2
     # In all, what the bad learners cost is a small share of what the others do.
     assert len(pieces) <= len(bad) * (2 * math.log2(100) + 1)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("workers", [1, 4])
+def test_bad_learners_at_the_head_of_the_list_cost_no_course(workers: int, step: int) -> None:
+    """More of them than are first in flight: nothing is answered, whatever course is named."""
+    account = Account(1_500, 5, 6_000)
+    learners = sorted(account.learner_ids)
+    bad = learners[: 600 if step == 1 else 300 * step : step]
+    found = Run(
+        account,
+        Options(shape="learners", workers=workers),
+        learners=learners,
+        courses=account.course_ids,
+        poison_learners=bad,
+    )
+    assert (found.named_learners, found.named_courses) == (bad, [])
+    assert found.learners == {account.learner_ids[index] for index in account.learner_of} - set(bad)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_a_bad_course_is_named_though_each_batch_has_fewer_learners_than_courses(
+    batch_size: int,
+) -> None:
+    account = Account(60, 20, 900)
+    ids: dict[str, Any] = {"learners": account.learner_ids, "courses": account.course_ids}
+    options = along_learners(batch_size)
+    sound = Run(account, options, **ids)
+    bad = account.course_ids[7]
+    found = Run(account, options, **ids, poison_courses=[bad])
+    assert (found.named_learners, found.named_courses) == ([], [bad])
+    assert len(found.calls) - len(sound.calls) <= 2 * math.log2(20) + 6 + 4 + 3
+
+
+def test_a_learner_and_a_course_bad_at_once_take_nobody_else_with_them() -> None:
+    account = Account(300, 12, 3_000)
+    learners, courses = sorted(account.learner_ids), sorted(account.course_ids)
+    bad_learners, bad_courses = learners[10:200:7], [courses[2], courses[9]]
+    found = Run(
+        account,
+        along_learners(20),
+        learners=learners,
+        courses=courses,
+        poison_learners=bad_learners,
+        poison_courses=bad_courses,
+    )
+    assert (found.named_learners, found.named_courses) == (bad_learners, bad_courses)
