@@ -2,12 +2,12 @@
 
 import sys
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from bulkfetch.cli import option
 from bulkfetch.export.sinks.postgres import Gone
 
 app = typer.Typer(
@@ -20,83 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-class LogFormat(StrEnum):
-    """How standard error is written."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-GoneOption = Annotated[
-    Gone,
-    typer.Option(
-        "--gone",
-        help="Rows of earlier exports in a database that are no longer in the service, where that "
-        "is proven: keep them, mark them in gone_at, or delete them.",
-    ),
-]
-AllowOlderOption = Annotated[
-    bool,
-    typer.Option(
-        "--allow-older",
-        help="Publish into a database even where that undoes rows of a later export.",
-    ),
-]
-UrlOption = Annotated[
-    str | None, typer.Option("--url", help="The service, https://…; or BULKFETCH_URL.")
-]
-LearnersOption = Annotated[
-    str | None,
-    typer.Option(
-        "--learners",
-        help="Learner ids: text, CSV, JSONL or Parquet, FILE or FILE:COLUMN; - is stdin.",
-    ),
-]
-CoursesOption = Annotated[str | None, typer.Option("--courses", help="Course ids, likewise.")]
-PairsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--pairs",
-        help="Pairs of a learner and a course, instead: CSV, JSONL or Parquet, FILE or "
-        "FILE:LEARNER,COURSE (columns); - is CSV on stdin.",
-    ),
-]
-AllOption = Annotated[
-    bool, typer.Option("--all", help="All learners and courses that the account lists.")
-]
-AllLearnersOption = Annotated[
-    bool,
-    typer.Option("--all-learners", help="All learners that it lists; with --courses or none."),
-]
-AllCoursesOption = Annotated[
-    bool,
-    typer.Option("--all-courses", help="All courses that it lists; with --learners or none."),
-]
-WholeAccountOption = Annotated[
-    bool, typer.Option("--whole-account", help="Ask with no filter, all in a single call.")
-]
-ShapeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--shape",
-        help="Way of asking: learners, learners-only, courses, courses-only, both or whole; "
-        "the cheapest if not given (see `bulkfetch plan`).",
-    ),
-]
-TokenFileOption = Annotated[
-    str | None,
-    typer.Option(
-        "--token-file",
-        help="File with the token; - is stdin. Or BULKFETCH_TOKEN, or BULKFETCH_CLIENT_ID "
-        "with BULKFETCH_CLIENT_SECRET, with which tokens are renewed.",
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Only warnings and errors on stderr.")]
-LogFormatOption = Annotated[
-    LogFormat, typer.Option("--log-format", help="Sentences, or one JSON object a line.")
-]
 
 
 def _show_version(is_asked: bool) -> None:
@@ -119,130 +42,45 @@ def common(
 
 @app.command()
 def export(
-    output: Annotated[
-        str,
-        typer.Option(
-            "-o",
-            "--output",
-            help="File to write (.csv, .jsonl, .parquet, .duckdb, .sqlite), a database "
-            "(postgresql://USER@HOST/DATABASE?schema=NAME), or - for standard output.",
-        ),
-    ],
-    url: UrlOption = None,
-    learners: LearnersOption = None,
-    courses: CoursesOption = None,
-    pairs: PairsOption = None,
-    all_ids: AllOption = False,
-    all_learners: AllLearnersOption = False,
-    all_courses: AllCoursesOption = False,
-    whole_account: WholeAccountOption = False,
-    shape: ShapeOption = None,
-    token_file: TokenFileOption = None,
-    output_format: Annotated[
-        str | None,
-        typer.Option(
-            "--format", help="csv, jsonl, parquet, duckdb or sqlite, if the name does not say it."
-        ),
-    ] = None,
-    journal: Annotated[
-        Path | None,
-        typer.Option(
-            "--journal",
-            help="Where progress is kept; OUTPUT.bulkfetch if not given, for a database "
-            "enrollments.postgresql.bulkfetch. With -o - and no journal nothing is kept.",
-        ),
-    ] = None,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Discard the journal and fetch anew.")
-    ] = False,
-    retry_quarantined: Annotated[
-        bool,
-        typer.Option(
-            "--retry-quarantined",
-            help="Ask again for the ids that the service rejected in earlier runs.",
-        ),
-    ] = False,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", help="Ids a call; found out if not given."),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", help="Calls in flight; found out if not given."),
-    ] = None,
-    max_workers: Annotated[
-        int, typer.Option("--max-workers", help="Most calls in flight where that is found out.")
-    ] = 64,
-    rate: Annotated[
-        float | None,
-        typer.Option("--rate", help="Most calls a second; else only the service limits them."),
-    ] = None,
-    max_outage: Annotated[
-        str,
-        typer.Option(
-            "--max-outage", help="How long the service may be out before giving up: 600, 10m, 2h."
-        ),
-    ] = "10m",
-    deadline: Annotated[
-        str | None,
-        typer.Option("--deadline", help="Begin no call after so long: 3600, 90m, 2h."),
-    ] = None,
-    max_quarantined: Annotated[
-        int | None,
-        typer.Option(
-            "--max-quarantined", help="Stop if the service rejects more ids or pairs than this."
-        ),
-    ] = None,
-    hedge: Annotated[
-        bool,
-        typer.Option(
-            "--hedge", help="Make the slowest calls a second time, at most 5 % more calls."
-        ),
-    ] = False,
-    attempts: Annotated[int, typer.Option("--attempts", help="Most attempts of a batch.")] = 6,
-    connect_timeout: Annotated[
-        float, typer.Option("--connect-timeout", help="Seconds to connect.")
-    ] = 15.0,
-    read_timeout: Annotated[
-        float, typer.Option("--read-timeout", help="Seconds of silence.")
-    ] = 120.0,
-    total_timeout: Annotated[
-        float, typer.Option("--total-timeout", help="Seconds for a whole call.")
-    ] = 900.0,
-    max_answer_bytes: Annotated[
-        int, typer.Option("--max-answer-bytes", help="Most bytes of one answer, inflated.")
-    ] = 1024 * 1024 * 1024,
-    proxy: Annotated[
-        str | None,
-        typer.Option("--proxy", help="URL of a proxy; the environment's are not used."),
-    ] = None,
-    ca_bundle: Annotated[
-        Path | None,
-        typer.Option("--ca-bundle", help="PEM file of certificate authorities to trust."),
-    ] = None,
-    soap_path: Annotated[
-        str, typer.Option("--soap-path", help="Where SOAP calls go, below the URL.")
-    ] = "/api/v2/soap/2.0",
-    token_path: Annotated[
-        str, typer.Option("--token-path", help="Where tokens are asked for, below the URL.")
-    ] = "/api/v3/token",
-    csv_raw: Annotated[
-        bool,
-        typer.Option("--csv-raw", help="Leave CSV cells as they are, formulas too."),
-    ] = False,
-    gone: GoneOption = Gone.KEEP,
-    allow_older: AllowOlderOption = False,
-    partial: Annotated[
-        bool,
-        typer.Option(
-            "--partial", help="If incomplete, write what was fetched to NAME.partial.SUFFIX."
-        ),
-    ] = False,
-    report: Annotated[
-        Path | None, typer.Option("--report", help="Write the report there as JSON.")
-    ] = None,
-    quiet: Quiet = False,
-    log_format: LogFormatOption = LogFormat.TEXT,
+    output: option.Output,
+    url: option.Url = None,
+    learners: option.Learners = None,
+    courses: option.Courses = None,
+    pairs: option.Pairs = None,
+    all_ids: option.All = False,
+    all_learners: option.AllLearners = False,
+    all_courses: option.AllCourses = False,
+    whole_account: option.WholeAccount = False,
+    shape: option.Shape = None,
+    token_file: option.TokenFile = None,
+    output_format: option.Format = None,
+    journal: option.Journal = None,
+    restart: option.Restart = False,
+    retry_quarantined: option.RetryQuarantined = False,
+    batch_size: option.BatchSize = None,
+    workers: option.Workers = None,
+    max_workers: option.MaxWorkers = 64,
+    rate: option.Rate = None,
+    max_outage: option.MaxOutage = "10m",
+    deadline: option.Deadline = None,
+    max_quarantined: option.MaxQuarantined = None,
+    hedge: option.Hedge = False,
+    attempts: option.Attempts = option.ATTEMPTS,
+    connect_timeout: option.ConnectTimeout = option.CONNECT_TIMEOUT_S,
+    read_timeout: option.ReadTimeout = option.READ_TIMEOUT_S,
+    total_timeout: option.TotalTimeout = option.TOTAL_TIMEOUT_S,
+    max_answer_bytes: option.MaxAnswerBytes = option.MAX_ANSWER_BYTES,
+    proxy: option.Proxy = None,
+    ca_bundle: option.CaBundle = None,
+    soap_path: option.SoapPath = "/api/v2/soap/2.0",
+    token_path: option.TokenPath = option.TOKEN_PATH,
+    csv_raw: option.CsvRaw = False,
+    gone: option.GoneRows = Gone.KEEP,
+    allow_older: option.AllowOlder = False,
+    partial: option.Partial = False,
+    report: option.Report = None,
+    quiet: option.Quiet = False,
+    log_format: option.LogFormat = option.Style.TEXT,
 ) -> None:
     """Fetch every enrollment of the given ids into a file; the same command again resumes."""
     from bulkfetch.cli.asked import AskedArguments  # noqa: PLC0415
@@ -293,33 +131,27 @@ def export(
             ca_bundle=ca_bundle,
         ),
         make_options,
-        Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+        Console(as_json=log_format is option.Style.JSON, is_quiet=quiet),
     )
 
 
 @app.command()
 def plan(
-    learners: LearnersOption = None,
-    courses: CoursesOption = None,
-    pairs: PairsOption = None,
-    all_ids: AllOption = False,
-    all_learners: AllLearnersOption = False,
-    all_courses: AllCoursesOption = False,
-    whole_account: WholeAccountOption = False,
-    shape: ShapeOption = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Ids a call, if an export pins it.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Calls in flight to reckon with.")
-    ] = None,
-    probe: Annotated[
-        bool, typer.Option("--probe", help="Ask the account in a few small calls first.")
-    ] = False,
-    url: UrlOption = None,
-    token_file: TokenFileOption = None,
-    quiet: Quiet = False,
-    log_format: LogFormatOption = LogFormat.TEXT,
+    learners: option.Learners = None,
+    courses: option.Courses = None,
+    pairs: option.Pairs = None,
+    all_ids: option.All = False,
+    all_learners: option.AllLearners = False,
+    all_courses: option.AllCourses = False,
+    whole_account: option.WholeAccount = False,
+    shape: option.Shape = None,
+    batch_size: option.BatchSizePlanned = None,
+    workers: option.WorkersPlanned = None,
+    probe: option.Probe = False,
+    url: option.Url = None,
+    token_file: option.TokenFile = None,
+    quiet: option.Quiet = False,
+    log_format: option.LogFormat = option.Style.TEXT,
 ) -> None:
     """Show what each way of asking would cost, and which one an export would choose."""
     from bulkfetch.cli.asked import AskedArguments  # noqa: PLC0415
@@ -344,39 +176,23 @@ def plan(
             probe,
         ),
         make_options,
-        Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+        Console(as_json=log_format is option.Style.JSON, is_quiet=quiet),
     )
 
 
 @app.command()
 def publish(
     journal: Annotated[Path, typer.Argument(help="Journal of a finished export.")],
-    output: Annotated[
-        str,
-        typer.Option(
-            "-o",
-            "--output",
-            help="File to write (.csv, .jsonl, .parquet, .duckdb, .sqlite), a database "
-            "(postgresql://USER@HOST/DATABASE?schema=NAME), or - for standard output.",
-        ),
-    ],
-    output_format: Annotated[
-        str | None,
-        typer.Option(
-            "--format", help="csv, jsonl, parquet, duckdb or sqlite, if the name does not say it."
-        ),
-    ] = None,
-    csv_raw: Annotated[
-        bool,
-        typer.Option("--csv-raw", help="Leave CSV cells as they are, formulas too."),
-    ] = False,
-    gone: GoneOption = Gone.KEEP,
-    allow_older: AllowOlderOption = False,
+    output: option.Output,
+    output_format: option.Format = None,
+    csv_raw: option.CsvRaw = False,
+    gone: option.GoneRows = Gone.KEEP,
+    allow_older: option.AllowOlder = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Also of an export that has not finished.")
     ] = False,
-    quiet: Quiet = False,
-    log_format: LogFormatOption = LogFormat.TEXT,
+    quiet: option.Quiet = False,
+    log_format: option.LogFormat = option.Style.TEXT,
 ) -> None:
     """Write a further output from a journal, without a call to the service."""
     from bulkfetch.cli.console import Console  # noqa: PLC0415
@@ -385,7 +201,7 @@ def publish(
 
     run_publish(
         PublishArguments(journal, output, output_format, csv_raw, gone, allow_older, partial),
-        Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+        Console(as_json=log_format is option.Style.JSON, is_quiet=quiet),
     )
 
 
@@ -396,14 +212,14 @@ def report(
         Path | None,
         typer.Option("-o", "--output", help="Page to write; by default JOURNAL.html."),
     ] = None,
-    quiet: Quiet = False,
-    log_format: LogFormatOption = LogFormat.TEXT,
+    quiet: option.Quiet = False,
+    log_format: option.LogFormat = option.Style.TEXT,
 ) -> None:
     """Write a page about an export: what came, what is missing, how it went over time."""
     from bulkfetch.cli.console import Console  # noqa: PLC0415
     from bulkfetch.cli.report import report as run_report  # noqa: PLC0415
 
-    run_report(journal, output, Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet))
+    run_report(journal, output, Console(as_json=log_format is option.Style.JSON, is_quiet=quiet))
 
 
 @app.command()
@@ -416,54 +232,25 @@ def verify(
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Ask for everything again.")] = False,
-    url: Annotated[
-        str | None,
-        typer.Option("--url", help="The service, to confirm it: it is the journal's."),
-    ] = None,
-    token_file: Annotated[
-        str | None,
-        typer.Option("--token-file", help="File with the token, or variables, as for an export."),
-    ] = None,
+    url: option.UrlAgain = None,
+    token_file: option.TokenFileAgain = None,
     report: Annotated[
         Path | None,
         typer.Option("--report", help="Write what was found there as JSON."),
     ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", min=0, help="How many differences are shown.")
-    ] = 50,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", help="Calls in flight; found out if not given."),
-    ] = None,
-    attempts: Annotated[int, typer.Option("--attempts", help="Most attempts of a batch.")] = 6,
-    connect_timeout: Annotated[
-        float, typer.Option("--connect-timeout", help="Seconds to connect.")
-    ] = 15.0,
-    read_timeout: Annotated[
-        float, typer.Option("--read-timeout", help="Seconds of silence.")
-    ] = 120.0,
-    total_timeout: Annotated[
-        float, typer.Option("--total-timeout", help="Seconds for a whole call.")
-    ] = 900.0,
-    max_answer_bytes: Annotated[
-        int, typer.Option("--max-answer-bytes", help="Most bytes of one answer, inflated.")
-    ] = 1024 * 1024 * 1024,
-    proxy: Annotated[
-        str | None,
-        typer.Option("--proxy", help="URL of a proxy; the environment's are not used."),
-    ] = None,
-    ca_bundle: Annotated[
-        Path | None,
-        typer.Option("--ca-bundle", help="PEM file of certificate authorities to trust."),
-    ] = None,
-    soap_path: Annotated[
-        str | None, typer.Option("--soap-path", help="Likewise, where SOAP calls go below it.")
-    ] = None,
-    token_path: Annotated[
-        str, typer.Option("--token-path", help="Where tokens are asked for, below the URL.")
-    ] = "/api/v3/token",
-    quiet: Quiet = False,
-    log_format: LogFormatOption = LogFormat.TEXT,
+    limit: option.Limit = option.DIFFERENCES_SHOWN,
+    workers: option.Workers = None,
+    attempts: option.Attempts = option.ATTEMPTS,
+    connect_timeout: option.ConnectTimeout = option.CONNECT_TIMEOUT_S,
+    read_timeout: option.ReadTimeout = option.READ_TIMEOUT_S,
+    total_timeout: option.TotalTimeout = option.TOTAL_TIMEOUT_S,
+    max_answer_bytes: option.MaxAnswerBytes = option.MAX_ANSWER_BYTES,
+    proxy: option.Proxy = None,
+    ca_bundle: option.CaBundle = None,
+    soap_path: option.SoapPathAgain = None,
+    token_path: option.TokenPath = option.TOKEN_PATH,
+    quiet: option.Quiet = False,
+    log_format: option.LogFormat = option.Style.TEXT,
 ) -> None:
     """Ask the service again, in other calls, and name what differs; exit 3 if anything does."""
     from bulkfetch.cli.console import Console  # noqa: PLC0415
@@ -491,7 +278,7 @@ def verify(
             journal, None if full else sample or 1_000, url, soap_path, token_file, report, limit
         ),
         make_options,
-        Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+        Console(as_json=log_format is option.Style.JSON, is_quiet=quiet),
     )
 
 
@@ -516,11 +303,9 @@ def diff(
         bool,
         typer.Option("--csv-raw", help="CSV was published with --csv-raw; write it so, too."),
     ] = False,
-    limit: Annotated[
-        int, typer.Option("--limit", min=0, help="How many differences are shown.")
-    ] = 50,
-    quiet: Quiet = False,
-    log_format: LogFormatOption = LogFormat.TEXT,
+    limit: option.Limit = option.DIFFERENCES_SHOWN,
+    quiet: option.Quiet = False,
+    log_format: option.LogFormat = option.Style.TEXT,
 ) -> None:
     """Say what was added, removed and changed between two exports; exit 0 when it could be told."""
     from bulkfetch.cli.console import Console  # noqa: PLC0415
@@ -528,7 +313,7 @@ def diff(
 
     run_diff(
         DiffArguments(old, new, output, output_format, csv_raw, limit),
-        Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+        Console(as_json=log_format is option.Style.JSON, is_quiet=quiet),
     )
 
 
@@ -551,8 +336,8 @@ def simulate(
     list_profiles: Annotated[
         bool, typer.Option("--list-profiles", help="Name the profiles that ship, and exit.")
     ] = False,
-    quiet: Quiet = False,
-    log_format: LogFormatOption = LogFormat.TEXT,
+    quiet: option.Quiet = False,
+    log_format: option.LogFormat = option.Style.TEXT,
 ) -> None:
     """Run a simulated account to develop against, until Ctrl-C."""
     import anyio  # noqa: PLC0415
@@ -566,7 +351,7 @@ def simulate(
         for name in profile_names():
             typer.echo(f"{name}\t{load_profile(name).description}")
         return
-    console = Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet)
+    console = Console(as_json=log_format is option.Style.JSON, is_quiet=quiet)
 
     async def run() -> int:
         return await serve(
@@ -596,8 +381,8 @@ def demo(
     profile: Annotated[
         str, typer.Option("--profile", help="Name or TOML file of the service's behaviour.")
     ] = "demo",
-    quiet: Quiet = False,
-    log_format: LogFormatOption = LogFormat.TEXT,
+    quiet: option.Quiet = False,
+    log_format: option.LogFormat = option.Style.TEXT,
 ) -> None:
     """Export a simulated account over real HTTP: nothing to set up."""
     from bulkfetch.cli.console import Console  # noqa: PLC0415
@@ -607,7 +392,7 @@ def demo(
         enrollments=enrollments,
         directory=directory,
         profile=profile,
-        console=Console(as_json=log_format is LogFormat.JSON, is_quiet=quiet),
+        console=Console(as_json=log_format is option.Style.JSON, is_quiet=quiet),
     )
 
 
