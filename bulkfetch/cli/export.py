@@ -11,9 +11,9 @@ from pathlib import Path
 import anyio
 
 from bulkfetch.cli.asked import AskedArguments, read_asked, require_one_stdin
+from bulkfetch.cli.columns import split_spec
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.credentials import find_credentials
-from bulkfetch.cli.ids import split_spec
 from bulkfetch.cli.names import Named, Role, check_names
 from bulkfetch.cli.process import fit_descriptors, resume_command
 from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped

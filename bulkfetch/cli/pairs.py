@@ -5,27 +5,24 @@ two columns are named after a colon (`pairs.csv:Learner,Course`) or guessed from
 line with one of the two missing is an error: nobody can tell what was meant.
 """
 
-import csv
-import io
-import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from bulkfetch.cli.ids import (
-    DELIMITERS,
-    LONGEST_ID,
+from bulkfetch.cli.columns import (
+    Cells,
+    Choose,
     choose_column,
     decode_text,
+    from_csv,
+    from_jsonl,
+    from_parquet,
     split_spec,
-    text_of,
 )
+from bulkfetch.cli.ids import LONGEST_ID
 from bulkfetch.errors import UsageError
 from bulkfetch.plan.rectangle import Axis
-from bulkfetch.record import import_pyarrow
 from bulkfetch.wire.envelope import require_sendable
-
-Cells = Iterable[tuple[int, str, str]]
 
 
 def read_pairs(spec: str) -> list[tuple[str, str]]:
@@ -38,10 +35,9 @@ def read_pairs(spec: str) -> list[tuple[str, str]]:
     Raises:
         UsageError: the file cannot be read, has no such columns, or holds no or unusable pairs.
     """
-    cells: Cells
     if spec == "-":
         name = "standard input"
-        cells = _from_csv(decode_text(sys.stdin.buffer.read(), "-"), name, None)
+        cells = from_csv(decode_text(sys.stdin.buffer.read(), "-"), name, _chooser(name, None))
     else:
         path, named = split_spec(spec)
         name = str(path)
@@ -49,7 +45,7 @@ def read_pairs(spec: str) -> list[tuple[str, str]]:
         if columns is not None and len(columns) != len(Axis):
             raise UsageError(f"Name two columns after the colon: {name}:LEARNER,COURSE.")
         try:
-            cells = _from_file(path, columns)
+            cells = _from_file(path, _chooser(name, columns))
         except OSError as error:
             raise UsageError(f"The pairs {name} cannot be read: {error.strerror}.") from None
     pairs = list(_checked(cells, name))
@@ -61,8 +57,8 @@ def read_pairs(spec: str) -> list[tuple[str, str]]:
 def _checked(cells: Cells, name: str) -> Iterator[tuple[str, str]]:
     """Yield trimmed pairs, without blank lines."""
     known: set[str] = set()
-    for line, *raw in cells:
-        learner, course = (cell.strip() for cell in raw)
+    for line, row in cells:
+        learner, course = (cell.strip() for cell in row)
         if not learner and not course:
             continue
         if not learner or not course:
@@ -75,80 +71,30 @@ def _checked(cells: Cells, name: str) -> Iterator[tuple[str, str]]:
         yield learner, course
 
 
-def _from_file(path: Path, columns: list[str] | None) -> Cells:
-    suffix = path.suffix.lower()
+def _from_file(path: Path, choose: Choose) -> Cells:
+    name, suffix = str(path), path.suffix.lower()
     if suffix == ".parquet":
-        return _from_parquet(path, columns)
-    text = decode_text(path.read_bytes(), str(path))
+        return from_parquet(path, choose)
+    text = decode_text(path.read_bytes(), name)
     if suffix in {".jsonl", ".ndjson"}:
-        return _from_jsonl(text, str(path), columns)
-    return _from_csv(text, str(path), columns)
+        return from_jsonl(text, name, choose, count=len(Axis))
+    return from_csv(text, name, choose)
 
 
-def _from_csv(text: str, name: str, columns: list[str] | None) -> Iterator[tuple[int, str, str]]:
-    header = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=header.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        learner, course = _choose(next(rows, []), name, columns)
-        for row in rows:
-            if row:
-                cells = [row[at] if at < len(row) else "" for at in (learner, course)]
-                yield rows.line_num, cells[0], cells[1]
-    except csv.Error as error:
-        raise UsageError(f"Line {rows.line_num} of {name} is not CSV: {error}.") from None
-
-
-def _from_jsonl(text: str, name: str, columns: list[str] | None) -> Iterator[tuple[int, str, str]]:
-    for line, content in enumerate(text.split("\n"), 1):
-        if not content.strip():
-            continue
-        try:
-            value = json.loads(content)
-        except (ValueError, RecursionError):
-            raise UsageError(f"Line {line} of {name} is not JSON.") from None
-        if isinstance(value, dict):
-            keys = list(value)
-            value = [value[keys[at]] for at in _choose(keys, name, columns)]
-        if (
-            not isinstance(value, list)
-            or len(value) != len(Axis)
-            or not all(isinstance(unit, str) for unit in value)
-        ):
-            raise UsageError(f"Line {line} of {name} does not hold two ids as strings.")
-        yield line, value[0], value[1]
-
-
-def _from_parquet(path: Path, columns: list[str] | None) -> Cells:
-    pa = import_pyarrow()
-    import pyarrow.parquet as pq  # noqa: PLC0415 - only for such a file
-
-    try:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        chosen = [names[at] for at in _choose(names, str(path), columns)]
-        table = file.read(chosen)
-        learners, courses = (
-            text_of(table.column(name), f"{path}:{name}").to_pylist() for name in chosen
-        )
-    except pa.ArrowException:
-        raise UsageError(f"The file {path} cannot be read as Parquet with ids as text.") from None
-    return (
-        (line, learner or "", course or "")
-        for line, (learner, course) in enumerate(zip(learners, courses, strict=True), 1)
-    )
-
-
-def _choose(titles: list[str], name: str, columns: list[str] | None) -> tuple[int, int]:
-    """Return the positions of the learners' and the courses' column."""
+def _chooser(name: str, columns: list[str] | None) -> Choose:
+    """Return what finds the learners' and the courses' column of a file."""
     learners, courses = columns or (None, None)
-    positions = (
-        choose_column(titles, name, learners, Axis.LEARNERS),
-        choose_column(titles, name, courses, Axis.COURSES),
-    )
-    if positions[0] == positions[1]:
-        raise UsageError(
-            f"The file {name} has one column for learners and courses. Name two after a colon: "
-            f"{name}:LEARNER,COURSE."
+
+    def choose(titles: list[str]) -> tuple[int, int]:
+        positions = (
+            choose_column(titles, name, learners, Axis.LEARNERS),
+            choose_column(titles, name, courses, Axis.COURSES),
         )
-    return positions
+        if positions[0] == positions[1]:
+            raise UsageError(
+                f"The file {name} has one column for learners and courses. Name two after a colon: "
+                f"{name}:LEARNER,COURSE."
+            )
+        return positions
+
+    return choose
