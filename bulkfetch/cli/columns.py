@@ -107,10 +107,11 @@ def from_parquet(path: Path, choose: Choose) -> Cells:
     import pyarrow.parquet as pq  # noqa: PLC0415 - only for such a file
 
     try:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        chosen = [names[at] for at in choose(names)]
-        table = file.read(chosen)
+        with path.open("rb") as stream:
+            file = pq.ParquetFile(stream)
+            names = file.schema_arrow.names
+            chosen = [names[at] for at in choose(names)]
+            table = file.read(chosen)
         columns = [_text_of(table.column(name), f"{path}:{name}").to_pylist() for name in chosen]
     except pa.ArrowException:
         raise UsageError(f"The file {path} cannot be read as Parquet with ids as text.") from None
