@@ -79,6 +79,10 @@ class TimedOutError(TransientError):
     """A connect, read or total time limit passed, or a gateway said so (504)."""
 
 
+class GivenUpError(TimedOutError):
+    """A call took several times longer than calls of its size do."""
+
+
 class OverloadedError(TransientError):
     """The service asks for less: 429 or 503."""
 

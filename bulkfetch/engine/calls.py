@@ -5,7 +5,6 @@ the service is there at all; so all of them are counted, spaced, and learned fro
 """
 
 import asyncio
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -17,6 +16,7 @@ from bulkfetch.engine.reactions import is_request_too_large
 from bulkfetch.errors import (
     CallError,
     ForeignRowsError,
+    GivenUpError,
     MalformedAnswerError,
     OverloadedError,
     TimedOutError,
@@ -81,7 +81,7 @@ class Calls(Generic[RowsT]):
         self._runtime = runtime
         self._on_change = on_change
         self._hedging = hedging
-        self._trials: dict[asyncio.Timeout, Ticket] = {}
+        self._under_way: dict[asyncio.Timeout, Ticket] = {}
         self.succeeded_at = float("-inf")
         self.smallest: Rectangle | None = None
 
@@ -129,7 +129,7 @@ class Calls(Generic[RowsT]):
         return fetched
 
     async def _fetch(self, asked: Question, ticket: Ticket) -> tuple[Fetched[RowsT], Ticket]:
-        """Call; a size that never succeeded is given up when it takes far longer than it should.
+        """Call; what takes far longer than it should is given up.
 
         Returns:
             The answer, and the ticket of the call that got it.
@@ -138,26 +138,23 @@ class Calls(Generic[RowsT]):
             CallError: it failed.
         """
         expected_s = self._pace.expected_s(ticket.axis, ticket.size.ids)
-        fetch = functools.partial(
-            self._caller.fetch, asked.rectangle, expected_s, fresh=asked.fresh
-        )
-        if not ticket.size.is_trial:
-            if self._hedging is None or asked.fresh:
-                return await fetch(), ticket
-            first = await self._hedging.fetch(asked.rectangle, ticket, expected_s)
-            return first.fetched, first.ticket
         try:
             async with asyncio.timeout(None) as patience:
-                self._trials[patience] = ticket
-                self._watch_trials()
-                return await fetch(), ticket
+                self._under_way[patience] = ticket
+                self._watch()
+                if self._hedging is None or asked.fresh or ticket.size.is_trial:
+                    fetched = await self._caller.fetch(
+                        asked.rectangle, expected_s, fresh=asked.fresh
+                    )
+                    return fetched, ticket
+                first = await self._hedging.fetch(asked.rectangle, ticket, expected_s)
+                return first.fetched, first.ticket
         except TimeoutError:
-            raise TimedOutError(
-                "A larger batch than any before took several times longer than it should, "
-                "and was given up."
+            raise GivenUpError(
+                "A call took several times longer than it should, and was given up."
             ) from None
         finally:
-            del self._trials[patience]
+            del self._under_way[patience]
 
     def is_own_fault(self, batch: int, error: TransientError) -> bool:
         """Whether a failure counts against its batch, and not against the service."""
@@ -170,10 +167,10 @@ class Calls(Generic[RowsT]):
             isinstance(error, MalformedAnswerError) and never_succeeded
         )
 
-    def _watch_trials(self) -> None:
-        """Give each trial under way its time, now that more is known of what calls take."""
+    def _watch(self) -> None:
+        """Give each call under way its time, now that more is known of what calls take."""
         begins_at = asyncio.get_running_loop().time() - self._runtime.clock()
-        for patience, ticket in self._trials.items():
+        for patience, ticket in self._under_way.items():
             patience_s = self._pace.patience_s(ticket)
             if patience_s is not None and not patience.expired():
                 patience.reschedule(begins_at + ticket.started_at + patience_s)
@@ -194,7 +191,7 @@ class Calls(Generic[RowsT]):
             self._places.wake()
         if self.smallest is None or fetched.rectangle.pairs < self.smallest.pairs:
             self.smallest = fetched.rectangle
-        self._watch_trials()
+        self._watch()
         self._on_change()
 
     def _note_failure(
@@ -205,6 +202,8 @@ class Calls(Generic[RowsT]):
         retry_after_s = error.retry_after_s if isinstance(error, TransientError) else None
         if isinstance(error, OverloadedError):
             pace.on_refused(ticket, now, retry_after_s)
+        elif isinstance(error, GivenUpError):
+            pace.on_given_up(ticket, now)
         elif isinstance(error, TimedOutError):
             pace.on_timeout(ticket, now, retry_after_s)
         elif isinstance(error, TooLargeError):

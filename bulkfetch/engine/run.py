@@ -32,6 +32,7 @@ from bulkfetch.errors import (
     ContentError,
     FatalError,
     ForeignRowsError,
+    GivenUpError,
     OverloadedError,
     TimedOutError,
     TransientError,
@@ -397,7 +398,9 @@ class Run(Generic[RowsT]):
             batch.failed_at = now
         batch.timeouts += isinstance(error, TimedOutError)
         if self._is_splittable_timeout(batch, error) and (
-            batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT or self._is_unproven(batch)
+            batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT
+            or isinstance(error, GivenUpError)
+            or self._is_unproven(batch)
         ):
             return False
         if isinstance(error, OverloadedError) and self._is_unproven(batch):

@@ -18,6 +18,7 @@ from bulkfetch.pace.concurrency import Concurrency
 from bulkfetch.pace.gate import RetryAfterGate
 from bulkfetch.pace.health import Health
 from bulkfetch.pace.latency import LatencyModel
+from bulkfetch.pace.patience import Patience
 from bulkfetch.pace.quota import RetryQuota
 from bulkfetch.pace.rate import CallRate
 from bulkfetch.pace.refusals import RATE_MARGIN, Refusals
@@ -95,6 +96,7 @@ class Pace:
         )
         self.models = {axis: LatencyModel() for axis in Axis}
         self.sizes = {axis: BatchSize(settings.batch_size) for axis in Axis}
+        self.patience = Patience()
         self.in_flight = 0
         self._rate_bound_at = float("-inf")
         self._limit_before = self.limit
@@ -149,18 +151,20 @@ class Pace:
         return self.models[axis].seconds_of(ids) * self.concurrency.slowdown
 
     def patience_s(self, ticket: Ticket) -> float | None:
-        """Say how long a trial may take before it counts as timed out; None while that is unknown.
+        """Say how long a call may take before it counts as timed out; None while that is unknown.
 
         Where smaller calls have shown what an id costs, several times that is a service that cannot
         answer so much at once, and whose gateway would say so only after a minute.
         """
         ids, model = ticket.size.ids, self.models[ticket.axis]
-        expected_s = max(model.seconds_of(ids), model.seconds_at_most(ids))
-        expected_s *= self.concurrency.slowdown
         if self.settings.batch_size is not None or not (
             self.sizes[ticket.axis].proven and model.is_known
         ):
             return None
+        slowdown = self.concurrency.slowdown
+        if not ticket.size.is_trial:
+            return self.patience.seconds(slowdown * model.seconds_of(ids), ticket.started_at)
+        expected_s = slowdown * max(model.seconds_of(ids), model.seconds_at_most(ids))
         return max(_PATIENCE_FLOOR_S, _PATIENCE * expected_s)
 
     def begin(self, axis: Axis, size: Size, now: float) -> Ticket:
@@ -189,6 +193,7 @@ class Pace:
             self._unjudged.append(cost)
         self.refusals.on_admitted(ticket.in_flight, ticket.in_second, now)
         self.sizes[ticket.axis].on_success(ticket.size)
+        self.patience.on_success()
         self.concurrency.on_success(
             started_at=ticket.started_at,
             now=now,
@@ -228,6 +233,15 @@ class Pace:
         self.sizes[ticket.axis].on_timeout(ticket.size)
         if not ticket.size.is_trial:
             self.concurrency.on_overload(started_at=ticket.started_at, now=now)
+        self._end(now)
+
+    def on_given_up(self, ticket: Ticket, now: float) -> None:
+        """Note a call that took several times longer than it should."""
+        if ticket.size.is_trial:
+            self.on_timeout(ticket, now, None)
+            return
+        self.patience.on_given_up(ticket.started_at, now)
+        self.sizes[ticket.axis].on_timeout(ticket.size)
         self._end(now)
 
     def on_too_large(

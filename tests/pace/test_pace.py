@@ -12,6 +12,7 @@ from bulkfetch.errors import OverloadedError, TransientError, UsageError
 from bulkfetch.http.retry_after import RETRY_AFTER_CAP_S, read_retry_after
 from bulkfetch.pace.concurrency import Concurrency
 from bulkfetch.pace.gate import RetryAfterGate
+from bulkfetch.pace.patience import Patience
 from bulkfetch.pace.retry import RetryPolicy, retrying
 
 NOW = 1_700_000_000.0
@@ -175,3 +176,18 @@ async def test_a_cancellation_is_not_swallowed() -> None:
     with anyio.move_on_after(0.02) as scope:
         await call()
     assert scope.cancelled_caught
+
+
+def test_calls_that_began_together_are_given_up_together_and_later_ones_may_take_longer() -> None:
+    patience = Patience()
+    assert patience.seconds(0.1, started_at=0.0) == 8.0
+    assert patience.seconds(10.0, started_at=0.0) == 60.0
+    for started_at in (0.0, 1.0, 2.0):
+        patience.on_given_up(started_at, now=62.0)
+        assert patience.seconds(10.0, started_at) == 60.0
+    assert patience.seconds(10.0, started_at=62.0) == 120.0
+    patience.on_given_up(62.0, now=182.0)  # the service has become slower, for good
+    assert patience.seconds(10.0, started_at=182.0) == 240.0
+    for _ in range(100):
+        patience.on_success()
+    assert patience.seconds(10.0, started_at=200.0) == 60.0

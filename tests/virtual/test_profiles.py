@@ -161,3 +161,22 @@ def test_pinned_values_are_kept_to() -> None:
     assert most <= 6
     # What is asked for to find a silent cap may name more.
     assert sum(len(call.learner_ids or ()) > 150 for call in calls) <= 10
+
+
+def test_a_gateway_that_gives_up_after_a_minute_is_not_waited_for() -> None:
+    """Half of the batches of 500 ids have more rows than the service can answer in time."""
+    profile = parse_profile(
+        {
+            "latency": {"base_ms": 150, "jitter_ms": 50, "per_row_us": 300},
+            "capacity": {"slots": 48},
+            "limits": {
+                "max_ids": {"at": 500, "past": "413"},
+                "max_rows": {"at": 5_000, "past": "504", "timeout_s": 60},
+            },
+        }
+    )
+    case = Case("a minute", profile, Size(60_000, 300, 600_000))
+    makespan_s, simulator, handed_on = fetch(case, Options(), over_http=False)
+    assert all(handed_on)
+    assert makespan_s < 45
+    assert len(simulator.ledger.calls) < 600
