@@ -25,7 +25,6 @@ from bulkfetch.plan.rectangle import Axis, Rectangle
 _ASKED = 8
 _FEWEST = 2
 _PARTS = 2  # of one id alone there may be a bad pair
-_ENOUGH = 3  # where there are no more: with the batch itself, four disjoint parts were rejected
 _CLEAR_KEPT = 16
 
 Question = Rectangle
@@ -49,6 +48,7 @@ class Witnesses:
 
     Attributes:
         asked: how many are asked at most.
+        rejected: what was asked in vain, and need not be asked again.
     """
 
     def __init__(self, regions: Sequence[Rectangle]) -> None:
@@ -56,6 +56,7 @@ class Witnesses:
         self._clear: dict[Axis, list[str]] = {axis: [] for axis in Axis}
         self._dismissed: dict[Axis, set[str]] = {axis: set() for axis in Axis}
         self.asked = _ASKED
+        self.rejected: set[Rectangle] = set()
 
     def note_clear(self, axis: Axis, side: Sequence[str]) -> None:
         """Note ids that were answered: a few are kept."""
@@ -84,10 +85,9 @@ class Witnesses:
         )
         return islice(chain(known, others), self.asked)
 
-    def note_unknown(self, asked: int) -> None:
-        """Note that nobody knew anything, of so many: ask fewer in future."""
-        if asked == self.asked:
-            self.asked = max(_FEWEST, self.asked // 2)
+    def note_unknown(self) -> None:
+        """Note that nobody knew anything: ask fewer in future."""
+        self.asked = max(_FEWEST, self.asked // 2)
 
 
 def try_id(
@@ -124,16 +124,18 @@ def try_id(
     asked = 0
     for witness in witnesses.beside(axis.other, others):
         asked += 1
-        is_rejected = yield _pair(axis, (unit,), (witness,))
+        question = _pair(axis, (unit,), (witness,))
+        is_rejected = question in witnesses.rejected or (yield question)
         if is_rejected is False:
             return Verdict.SOUND
         if is_rejected:
+            witnesses.rejected.add(question)
             parts += yield from _is_sound(witness, besides, axis, clear)
         if parts >= _PARTS:
             return Verdict.AT_FAULT
-    if asked < min(_ENOUGH, witnesses.asked):
+    if asked < witnesses.asked:
         return Verdict.ALONE if asked or parts else Verdict.UNKNOWN
-    witnesses.note_unknown(asked)
+    witnesses.note_unknown()
     return Verdict.UNKNOWN
 
 

@@ -181,6 +181,15 @@ def test_however_the_pairs_lie_nothing_goes_unnamed(
     assert found.fetched.keys().isdisjoint(bad)
 
 
+@pytest.mark.parametrize("course", ["c0", None])
+def test_four_bad_learners_of_five_do_not_make_the_only_course_bad(course: str | None) -> None:
+    ids = names("l", 5)
+    region = make_rectangle(ids, ["c0"] if course else None)
+    found = search(region, lambda batch: not set(ids[:4]).isdisjoint(batch.learners or ()))
+    assert {learner for learner, _ in found.named} == set(ids[:4])
+    assert [learner for learner, _ in found.fetched] == ids[4:]
+
+
 def search_for(region: Rectangle, axis: Axis, bad: str) -> Search:
     return search(region, lambda batch: bad in (batch.named(axis) or ()))
 
@@ -258,7 +267,7 @@ def test_with_two_sides_a_pair_costs_two_calls_for_each_halving(
 def test_a_learner_alone_is_not_searched_pair_by_pair(courses: int) -> None:
     region = make_rectangle(["bad"], names("c", courses))
     found = search_for(region, Axis.LEARNERS, "bad")
-    assert found.calls <= 3 + 8
+    assert found.calls <= 3 + 2 * 8
     assert [culprit.axis for culprit in found.culprits] == [Axis.LEARNERS]
 
 
