@@ -15,7 +15,7 @@ def make_region(learner_ids: Iterable[str] | None, course_ids: Iterable[str] | N
         UsageError: a list is empty or is one string, or an id is no text, empty, or holds control
             characters.
     """
-    sides: list[set[str] | None] = []
+    sides: list[list[str] | None] = []
     for ids, plural, what in (
         (learner_ids, "learner_ids", "A learner id"),
         (course_ids, "course_ids", "A course id"),
@@ -25,15 +25,15 @@ def make_region(learner_ids: Iterable[str] | None, course_ids: Iterable[str] | N
             continue
         if isinstance(ids, str | bytes):
             raise UsageError(f"{plural} must be a list of ids, not one string.")
-        unique = set(ids)
-        for value in unique:
+        checked = list(ids)  # of a million ids, a set of them takes eight times the room
+        for value in checked:
             require_sendable(value, what)
-        if not unique:
+        if not checked:
             raise UsageError(
                 f"{plural} is empty, so there is nothing to fetch. Leave it out for no filter: "
                 "the service could read an empty list as the whole account."
             )
-        sides.append(unique)
+        sides.append(checked)
     return make_rectangle(*sides)
 
 

@@ -70,13 +70,8 @@ def export(
             journal = Path(directory) / "journal"
         else:
             journal = arguments.journal or default_journal(arguments.output)
-        settings = _settle(arguments, make_options(), journal, console)
-        if arguments.report is not None:
-            check_target(arguments.report)
-        options = settings.options
-        most = fit_descriptors(options.workers, options.max_workers)
-        settings = replace(settings, options=replace(options, max_workers=most))
-        job = ExportJob(settings)
+        # The job alone holds the ids, so that it can let go of them.
+        job = ExportJob(_settle(arguments, make_options(), journal, console))
         try:
             stopped_by = anyio.run(run_job, job, console, resume)
         except BaseException as error:
@@ -128,6 +123,9 @@ def _settle(
     require_one_stdin(arguments.asked, arguments.token_file)
     credentials = find_credentials(arguments.token_file, os.environ, console.warn)
     asked = read_asked(arguments.asked)
+    if arguments.report is not None:
+        check_target(arguments.report)
+    most = fit_descriptors(options.workers, options.max_workers)
     return ExportSettings(
         base_url=base_url,
         credentials=credentials,
@@ -135,7 +133,7 @@ def _settle(
         discover=asked.discover,
         sink=sink,
         journal=journal,
-        options=options,
+        options=replace(options, max_workers=most),
         restart=arguments.restart,
         retry_quarantined=arguments.retry_quarantined,
         partial=arguments.partial,

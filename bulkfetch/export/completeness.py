@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from bulkfetch.engine.outcome import Unfetched
 from bulkfetch.errors import FailedIds
+from bulkfetch.plan.marks import without
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side, subtract_from
 from bulkfetch.plan.region import Region
 
@@ -111,12 +112,13 @@ def count_ids(
             continue
         quarantined = _named(region, axis, entries.quarantined, at_fault)
         failed = _named(region, axis, entries.failed, at_fault) - quarantined
-        returned = seen[axis] & set(asked) - quarantined - failed
-        rest = set(asked) - quarantined - failed - returned
+        named = quarantined | failed
+        rest = without(without(asked, seen[axis]), named)  # of which no row came
+        unsure_of = frozenset(rest if missing else ())
         doubtful = [
             (ids, rectangle)
             for rectangle in missing
-            if (ids := tuple(sorted(rest.intersection(rectangle.side(axis) or ()))))
+            if (ids := tuple(sorted(unsure_of.intersection(rectangle.side(axis) or ()))))
         ]
         # Disjoint rectangles may still share ids of one side: each is counted once.
         unsure = {unit for ids, _ in doubtful for unit in ids}
@@ -127,7 +129,7 @@ def count_ids(
         ]
         counts[axis] = IdCounts(
             asked=len(asked),
-            returned=len(returned),
+            returned=len(asked) - len(named) - len(rest),
             confirmed_empty=len(rest) - len(unsure),
             quarantined=len(quarantined),
             failed=len(failed) + len(unsure),

@@ -5,6 +5,7 @@ and what it found stands for the export from then on.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -52,6 +53,7 @@ async def discover(
         async def forget(axis: Axis = axis) -> None:
             await offload(journal.forget_pages, axis)
 
-        pages = await offload(journal.pages, axis)
+        pages = await offload(lambda axis=axis: list(journal.pages(axis)))
         region = region.replace(axis, await lister.list_ids(axis, pages, keep, forget))
+    journal.settle(replace(identity, region=region))
     return region

@@ -8,9 +8,11 @@ published from the journal alone, so that it is the same whatever happened on th
 
 import contextlib
 import functools
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -92,6 +94,19 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class _Asked:
+    """How much is asked for."""
+
+    ids: int
+    pairs: int
+
+    @classmethod
+    def of(cls, region: Region) -> "_Asked":
+        axis = Axis.COURSES if region.learners is None else Axis.LEARNERS
+        return cls(region.width(axis), region.pairs)
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Where an export stands. `phase` is opening, listing, fetching, publishing or done.
 
@@ -124,7 +139,10 @@ class ExportJob:
         *,
         runtime: Runtime | None = None,
     ) -> None:
-        self._settings = settings
+        # The ids are held in one place, and let go of before publishing.
+        self._region: Region | None = settings.region
+        self._settings = replace(settings, region=Rectangle(None, None))
+        self._asked = _Asked.of(settings.region)
         self._runtime = runtime or Runtime()
         self._counters = Counters()
         self._writer = anyio.CapacityLimiter(1)
@@ -134,7 +152,6 @@ class ExportJob:
         self._ended_at: float | None = None
         self._resumed_rows = 0
         self._pairs_before = 0
-        self._region = settings.region
         self._listed = 0
         self._pace: Pace | None = None
         self._notes_due_at = float("-inf")
@@ -155,27 +172,11 @@ class ExportJob:
             SinkError: the output cannot be written.
             UsageError: the settings cannot be used.
         """
-        settings = self._settings
-        await self._offload(settings.sink.check)
-        identity = JournalIdentity(
-            OPERATION,
-            settings.base_url,
-            settings.region,
-            settings.discover,
-            settings.options.soap_path,
-        )
-        journal = await self._offload(
-            functools.partial(
-                Journal.open,
-                settings.journal,
-                identity,
-                now=self._runtime.wall_clock(),
-                restart=settings.restart,
-            )
-        )
+        await self._offload(self._settings.sink.check)
+        journal = await self._offload(self._open)
         try:
             try:
-                if settings.retry_quarantined:
+                if self._settings.retry_quarantined:
                     await self._offload(journal.retry_quarantined)
                 await self._fetch(journal)
                 await self._finish(journal)
@@ -189,6 +190,15 @@ class ExportJob:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._offload(journal.close)
+
+    def _open(self) -> Journal:
+        settings, region = self._settings, self._region
+        assert region is not None
+        identity = JournalIdentity(
+            OPERATION, settings.base_url, region, settings.discover, settings.options.soap_path
+        )
+        now = self._runtime.wall_clock()
+        return Journal.open(settings.journal, identity, now=now, restart=settings.restart)
 
     async def _fetch(self, journal: Journal) -> None:
         """Fetch the part of the region that the journal does not hold, listing ids if need be."""
@@ -294,8 +304,8 @@ class ExportJob:
 
     def _find_missing(self, journal: Journal, region: Region) -> list[Rectangle]:
         """Find what is to be fetched, and note where the export stands. Not in the event loop."""
-        missing = rest_of(region, [*journal.finished(), *journal.set_aside()])
-        self._region = region
+        missing = rest_of(region, chain(journal.set_aside(), journal.each_finished()))
+        self._asked = _Asked.of(region)
         self._pairs_before = region.pairs - sum(rest.pairs for rest in missing)
         self._resumed_rows = journal.totals().rows
         return missing
@@ -308,6 +318,7 @@ class ExportJob:
         settings = self._settings
         self._phase = "publishing"
         self._findings = await self._offload(read_findings, journal, self._counters)
+        self._let_go(journal)
         is_complete = self._findings.is_complete
         if is_complete or settings.partial:
             sink = settings.sink if is_complete else settings.sink.partial()
@@ -320,6 +331,12 @@ class ExportJob:
                     self._published = await self._publish(journal, Nowhere())
             unfetched = self._findings.unfetched
             raise IncompleteError(unfetched.quarantined, unfetched.failed)
+
+    def _let_go(self, journal: Journal) -> None:
+        """Let go of all that fetching held: publishing has a use for the room, not for the ids."""
+        self._region = self._caps = None
+        journal.let_go()
+        gc.collect()  # a run that is over refers to itself
 
     async def _publish(self, journal: Journal, sink: Sink) -> Published:
         return await self._offload(
@@ -344,15 +361,13 @@ class ExportJob:
 
     def progress(self) -> Progress:
         """Say where the export stands; call it in the event loop that runs it."""
-        region, counters = self._region, self._counters
-        axis = Axis.COURSES if region.learners is None else Axis.LEARNERS
-        ids = region.width(axis)
+        asked, counters = self._asked, self._counters
         done = self._pairs_before + counters.pairs_done
         is_listing = self._phase == "listing"
         return Progress(
             phase=self._phase,
-            ids_done=self._listed if is_listing else done * ids // region.pairs,
-            ids_total=None if is_listing else ids,
+            ids_done=self._listed if is_listing else done * asked.ids // asked.pairs,
+            ids_total=None if is_listing else asked.ids,
             rows=self._resumed_rows + counters.rows,
             calls=counters.calls,
             in_flight=counters.in_flight,

@@ -20,6 +20,7 @@ import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import astuple, fields
 from functools import partial
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,9 @@ from bulkfetch.export.cover import is_covered
 from bulkfetch.export.database import is_blank, mapped
 from bulkfetch.export.journal_codec import (
     checksum_batch,
-    choose,
     from_ipc,
     to_bits,
+    to_flags,
     to_ipc,
 )
 from bulkfetch.export.journal_file import Access, JournalFile
@@ -54,8 +55,8 @@ from bulkfetch.export.journal_records import (
     RunRecord,
 )
 from bulkfetch.export.journal_unfetched import UnfetchedTable
+from bulkfetch.plan.marks import Marks
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
-from bulkfetch.plan.region import Region
 
 __all__ = [
     "ChangedInputsError",
@@ -75,7 +76,7 @@ class Journal:
         self._file = file
         self._unfetched = UnfetchedTable(file)
         self._run: int | None = None
-        self._region: Region | None = None  # once it is known, which commits look up
+        self._identity: JournalIdentity | None = None  # once its region is known
 
     @property
     def path(self) -> Path:
@@ -105,6 +106,8 @@ class Journal:
                 journal._begin(identity)
             else:
                 journal._check(identity)
+            if not identity.discovered:
+                journal._identity = identity
             with journal._file.transaction() as connection:
                 journal._run = connection.execute(
                     "INSERT INTO run (started_at) VALUES (?)", (now,)
@@ -146,10 +149,23 @@ class Journal:
     def identity(self) -> JournalIdentity:
         """What the journal belongs to, with the lists of the account as far as they are complete.
 
+        It is read once, and its lists are those of the export where they were given.
+
         Raises:
             DamagedJournalError: it cannot be told.
         """
-        return read_identity(self._file)
+        identity = self._identity or read_identity(self._file)
+        if identity.is_settled:
+            self._identity = identity
+        return identity
+
+    def settle(self, identity: JournalIdentity) -> None:
+        """Take note of the account's lists, when they are complete, so that they are not read."""
+        self._identity = identity
+
+    def let_go(self) -> None:
+        """Hold the id lists no longer; `identity` reads them again for who asks."""
+        self._identity = None
 
     def commit(
         self,
@@ -239,6 +255,20 @@ class Journal:
         sides = self._file.sides([side for pair in pairs for side in pair])
         return [Rectangle(sides[learners], sides[courses]) for learners, courses in pairs]
 
+    def each_finished(self) -> Iterator[Rectangle]:
+        """Yield the same, those over one list of learners together, and hold one such list.
+
+        Raises:
+            DamagedJournalError: a side does not match its digest.
+        """
+        pairs = self._file.select("SELECT DISTINCT learners, courses FROM batch ORDER BY learners")
+        known = self._known()
+        courses_of = self._file.sides([courses for _, courses in pairs], known)
+        for number, group in groupby(pairs, key=itemgetter(0)):
+            learners = self._file.sides([number], known)[number]
+            for _, courses in group:
+                yield Rectangle(learners, courses_of[courses])
+
     def covers_region(self) -> bool:
         """Whether batches that take one side whole cover the region; in little memory.
 
@@ -263,20 +293,25 @@ class Journal:
                     return True
         return False
 
-    def returned_ids(self) -> dict[Axis, set[str]]:
+    def returned_ids(self) -> dict[Axis, Marks]:
         """Return the ids that occur in rows, of each side that is asked for by ids."""
-        region = self.identity.region
-        found: dict[Axis, set[str]] = {}
+        region, known = self.identity.region, self._known()
+        found: dict[Axis, Marks] = {}
         for axis, column in ((Axis.LEARNERS, "learners"), (Axis.COURSES, "courses")):
             masks: dict[int | None, int] = {}
             for number, data in self._file.select(f"SELECT {column}, {column}_seen FROM batch"):  # noqa: S608 - own names
                 masks[number] = masks.get(number, 0) | int.from_bytes(data, "little")
-            sides = self._file.sides(list(masks))
-            found[axis] = set()
+            base = region.side(axis) or ()
+            found[axis] = Marks(base)
             for number, mask in masks.items():
-                side = region.side(axis) if number is None else sides[number]
-                found[axis].update(choose(side, mask))
+                if mask:
+                    side = self._file.sides([number], known)[number] or base
+                    found[axis].update(side, to_flags(mask, len(side)))
         return found
+
+    def _known(self) -> dict[int | None, Side]:
+        """Return the region's own lists, by their numbers."""
+        return self._file.known(map(self.identity.region.side, Axis))
 
     def record_batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows of all batches, in the order in which they were finished.
@@ -349,8 +384,8 @@ class Journal:
             keep_page(self._file, page)
             self._keep_effort(effort)
 
-    def pages(self, axis: Axis) -> list[ListedPage]:
-        """Return the pages of a listing so far, in their order.
+    def pages(self, axis: Axis) -> Iterator[ListedPage]:
+        """Yield the pages of a listing so far, in their order.
 
         Raises:
             DamagedJournalError: they do not hang together.
@@ -361,6 +396,7 @@ class Journal:
         """Forget a listing, so that it begins anew."""
         with self._file.transaction() as connection:
             connection.execute("DELETE FROM page WHERE axis = ?", (axis.value,))
+        self._identity = None
 
     def unfetched(self) -> tuple[list[FailedIds], list[FailedIds]]:
         """Return what could not be fetched: quarantined, and failed."""
@@ -476,12 +512,8 @@ class Journal:
         side = rectangle.side(axis)
         if side is not None:
             return side
-        if self._region is None:
-            identity = self.identity
-            if not identity.is_settled:
-                return None
-            self._region = identity.region
-        return self._region.side(axis)
+        identity = self.identity
+        return identity.region.side(axis) if identity.is_settled else None
 
     def _keep_sides(self, rectangle: Rectangle) -> tuple[int | None, int | None]:
         keep = self._file.keep_side

@@ -17,6 +17,7 @@ _COLUMN = {
 }
 # Read back piece by piece: what publishing holds of a batch does not grow with it.
 _ROWS_AT_ONCE = 8_192
+_DIGITS = bytes.maketrans(b"01", b"\0\1")
 
 
 def checksum_batch(sides: tuple[int | None, int | None], rows: int, *data: bytes) -> int:
@@ -42,15 +43,9 @@ def to_bits(side: Side, batches: Sequence[pa.RecordBatch], axis: Axis) -> bytes:
     return bits
 
 
-def choose(side: Side, bits: int) -> list[str]:
-    """Return the ids of a side whose bits are set."""
-    if side is None or not bits:
-        return []
-    size = (len(side) + 7) // 8
-    data = (bits & ((1 << size * 8) - 1)).to_bytes(size, "little")
-    mask = pa.BooleanArray.from_buffers(pa.bool_(), len(side), [None, pa.py_buffer(data)])
-    ids: list[str] = pa.array(side, pa.string()).filter(mask).to_pylist()
-    return ids
+def to_flags(bits: int, size: int) -> bytes:
+    """Return a byte for each of so many bits, lowest first: 0 or 1."""
+    return f"{bits & ((1 << size) - 1):0{size}b}"[::-1].encode().translate(_DIGITS)
 
 
 def to_ipc(batches: Sequence[pa.RecordBatch]) -> bytes:

@@ -13,9 +13,10 @@ import os
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bulkfetch.errors import SinkError
@@ -36,6 +37,8 @@ from bulkfetch.plan.rectangle import Side
 
 _VERSION = 2
 _SIDE_CHUNK = 1_000
+_TEXT_BYTES = 1024 * 1024
+_NO_LISTS: Mapping[int | None, Side] = MappingProxyType({None: None})
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE side (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, ids BLOB NOT NULL);
@@ -184,26 +187,50 @@ class JournalFile:
         """Keep an id list once, and return its number; call it within a transaction."""
         if side is None:
             return None
-        text = json.dumps(side).encode()
-        digest = hashlib.sha256(text).digest()
-        found = self.connection.execute("SELECT id FROM side WHERE digest = ?", (digest,))
-        row = found.fetchone()
-        if row is not None:
-            return int(row[0])
+        digest = _digest(_write(side))
+        number = self._find_side(digest)
+        if number is not None:
+            return number
+        deflate = zlib.compressobj()
+        data = b"".join((*map(deflate.compress, _write(side)), deflate.flush()))
         return self.connection.execute(
-            "INSERT INTO side (digest, ids) VALUES (?, ?)", (digest, zlib.compress(text))
+            "INSERT INTO side (digest, ids) VALUES (?, ?)", (digest, data)
         ).lastrowid
 
-    def sides(self, numbers: Sequence[int | None]) -> dict[int | None, Side]:
-        """Return id lists by their numbers; None is no list.
+    def _find_side(self, digest: bytes) -> int | None:
+        found = self.connection.execute("SELECT id FROM side WHERE digest = ?", (digest,))
+        row = found.fetchone()
+        return None if row is None else int(row[0])
+
+    def known(self, sides: Iterable[Side]) -> dict[int | None, Side]:
+        """Return those id lists that are kept here, by number: so they need not be read.
+
+        A list of a million ids takes a hundred megabytes.
+
+        Raises:
+            DamagedJournalError: what is kept does not match its digest.
+        """
+        found: dict[int | None, Side] = {None: None}
+        for side in sides:
+            number = None if side is None else self._find_side(_digest(_write(side)))
+            if number is not None:
+                found[number] = side
+                for _ in self._side_pieces(number):
+                    pass
+        return found
+
+    def sides(
+        self, numbers: Iterable[int | None], known: Mapping[int | None, Side] = _NO_LISTS
+    ) -> dict[int | None, Side]:
+        """Return id lists by their numbers; None is no list. Those that are known are not read.
 
         Raises:
             DamagedJournalError: a list does not match its digest.
         """
-        found: dict[int | None, Side] = {None: None}
-        for number in set(numbers) - {None}:
-            found[number] = tuple(json.loads(self._side_text(number)))
-        return found
+        return {
+            number: known[number] if number in known else tuple(json.loads(self._side_text(number)))
+            for number in {None, *numbers}
+        }
 
     def iterate_side(self, number: int | None) -> Iterator[str]:
         """Yield an id list, of which only the text is held, not the ids.
@@ -216,13 +243,22 @@ class JournalFile:
             yield from json.loads(b"[%b]" % b",".join(some))
 
     def _side_text(self, number: int | None) -> bytes:
+        return b"".join(self._side_pieces(number))
+
+    def _side_pieces(self, number: int | None) -> Iterator[bytes]:
+        """Yield the text of an id list, which is sound if all of it can be had."""
         rows = self.select("SELECT digest, ids FROM side WHERE id = ?", number)
-        text = b""
+        hashing = hashlib.sha256()
         with contextlib.suppress(IndexError, TypeError, zlib.error):  # no row, bytes or zlib
-            text = zlib.decompress(rows[0][1])
-        if not text or hashlib.sha256(text).digest() != rows[0][0]:
-            raise self.damaged("An id list")
-        return text
+            digest, data = rows[0]
+            inflate = zlib.decompressobj()
+            while text := inflate.decompress(data, _TEXT_BYTES):
+                hashing.update(text)
+                yield text
+                data = inflate.unconsumed_tail
+            if inflate.eof and hashing.digest() == digest:
+                return
+        raise self.damaged("An id list")
 
     def damaged(self, what: str = "The journal") -> DamagedJournalError:
         """Return the error that says so."""
@@ -238,3 +274,19 @@ class JournalFile:
             f"The journal {self.path} was removed or replaced while it was in use. "
             "What it held is lost; the same command begins anew."
         )
+
+
+def _write(side: Sequence[str]) -> Iterator[bytes]:
+    """Yield an id list as JSON, piece by piece."""
+    before = "["
+    for start in range(0, max(1, len(side)), _SIDE_CHUNK):
+        yield f"{before}{json.dumps(side[start : start + _SIDE_CHUNK])[1:-1]}".encode()
+        before = ", "
+    yield b"]"
+
+
+def _digest(pieces: Iterable[bytes]) -> bytes:
+    hashing = hashlib.sha256()
+    for piece in pieces:
+        hashing.update(piece)
+    return hashing.digest()

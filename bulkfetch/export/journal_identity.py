@@ -27,8 +27,12 @@ def keep_identity(file: JournalFile, identity: JournalIdentity) -> None:
         file.set_meta(key, value)
 
 
-def read_identity(file: JournalFile) -> JournalIdentity:
+def read_identity(file: JournalFile, known: Region | None = None) -> JournalIdentity:
     """Read it, with the lists of the account as far as they are complete.
+
+    Args:
+        file: where it is kept.
+        known: a region in memory, whose lists are not read once more if they are the same.
 
     Raises:
         DamagedJournalError: it cannot be told.
@@ -37,7 +41,8 @@ def read_identity(file: JournalFile) -> JournalIdentity:
     soap_path = file.meta("soap_path") or SOAP_PATH  # the first journals do not say it
     numbers, axes = read_region_numbers(file)
     try:
-        lists = file.sides(numbers)
+        given = (known.learners, known.courses) if isinstance(known, Rectangle) else ()
+        lists = file.sides(numbers, file.known(given))
         if len(numbers) == 1 and operation is not None and endpoint is not None:
             pairs = read_pairs(lists[numbers[0]] or ())
             return JournalIdentity(operation, endpoint, pairs, axes, soap_path)
@@ -48,10 +53,13 @@ def read_identity(file: JournalFile) -> JournalIdentity:
         raise file.damaged()
     region = Rectangle(lists[learners], lists[courses])
     for axis in axes:
-        pages = read_pages(file, axis)
-        ids = {unit for page in pages for unit in page.ids}
+        ids: set[str] = set()
+        is_whole = False
+        for page in read_pages(file, axis):
+            ids.update(page.ids)
+            is_whole = not page.next_token
         # No ids are no list: the listing says so, and begins anew.
-        if ids and not pages[-1].next_token:
+        if ids and is_whole:
             region = region.replace(axis, tuple(sorted(ids)))
     return JournalIdentity(operation, endpoint, region, axes, soap_path)
 
@@ -77,7 +85,7 @@ def check_identity(file: JournalFile, identity: JournalIdentity) -> None:
         ChangedInputsError: it is not.
         DamagedJournalError: it cannot be told.
     """
-    was = read_identity(file)
+    was = read_identity(file, identity.region)
     differences = [
         f"{name} was {before!r}, is {now!r}"
         for name, before, now in (

@@ -1,5 +1,7 @@
 """The pages that list the account's ids, as the journal keeps them."""
 
+from collections.abc import Iterator
+
 from bulkfetch.engine.listing import ListedPage
 from bulkfetch.export.journal_codec import checksum_page
 from bulkfetch.export.journal_file import JournalFile
@@ -16,29 +18,25 @@ def keep_page(file: JournalFile, page: ListedPage) -> None:
     )
 
 
-def read_pages(file: JournalFile, axis: Axis) -> list[ListedPage]:
-    """Return the pages of a listing so far, in their order.
+def read_pages(file: JournalFile, axis: Axis) -> Iterator[ListedPage]:
+    """Yield the pages of a listing so far, in their order.
 
     Raises:
         DamagedJournalError: they do not hang together.
     """
     rows = file.select("SELECT * FROM page WHERE axis = ? ORDER BY position", axis.value)
-    lists = file.sides([row[4] for row in rows])
-    pages: list[ListedPage] = []
     token = ""
-    for name, position, sent, next_token, ids, items, latency_s, received_at, checksum in rows:
-        side = lists[ids]
+    for count, row in enumerate(rows):
+        name, position, sent, next_token, ids, items, latency_s, received_at, checksum = row
+        side = file.sides([ids])[ids]
         place = (name, position, sent, next_token, ids, items)
         if (
             side is None
             or checksum_page(*place) != checksum
-            or position != len(pages)
+            or position != count
             or sent != token
-            or (pages and not token)
+            or (count and not token)
         ):
-            raise file.damaged(f"Page {len(pages) + 1} of the {name}")
-        pages.append(
-            ListedPage(axis, position, sent, next_token, side, items, latency_s, received_at)
-        )
+            raise file.damaged(f"Page {count + 1} of the {name}")
+        yield ListedPage(axis, position, sent, next_token, side, items, latency_s, received_at)
         token = next_token
-    return pages

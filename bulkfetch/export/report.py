@@ -20,7 +20,7 @@ run that fails or is stopped has one, too. These are its keys (the README explai
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -31,8 +31,8 @@ from bulkfetch.errors import Anomaly, Conflict, FailedIds
 from bulkfetch.export.completeness import IdCounts, count_ids, find_missing
 from bulkfetch.export.journal import Effort, Journal, JournalTotals, RunRecord
 from bulkfetch.export.publish import Published
-from bulkfetch.plan.rectangle import Axis
-from bulkfetch.plan.region import Region, rest_of
+from bulkfetch.plan.rectangle import Axis, Side
+from bulkfetch.plan.region import rest_of
 
 Json = dict[str, object]
 
@@ -42,14 +42,14 @@ class Findings:
     """What the journal holds at the end of a run.
 
     Attributes:
-        region: what is asked for; None while the account's ids are not listed.
+        is_settled: whether what is asked for is known: the account's ids are listed.
         unfetched: what is missing, named.
         unconfirmed: ids that failed without being named by it.
         counts: of the states of the ids.
-        listed: the pages of the account's ids.
+        listed: of each listing of the account's ids, what is reported.
     """
 
-    region: Region | None
+    is_settled: bool
     unfetched: Unfetched
     unconfirmed: tuple[FailedIds, ...]
     counts: Mapping[Axis, IdCounts | None]
@@ -57,12 +57,12 @@ class Findings:
     anomalies: Sequence[Anomaly]
     this_run: RunRecord
     all_runs: RunRecord
-    listed: Mapping[Axis, Sequence[ListedPage]]
+    listed: Json
 
     @property
     def is_complete(self) -> bool:
         """Whether all of what is asked for was fetched."""
-        return self.region is not None and not self.unfetched
+        return self.is_settled and not self.unfetched
 
 
 def effort_of(counters: Counters) -> Effort:
@@ -85,12 +85,12 @@ def read_findings(journal: Journal, counters: Counters) -> Findings:
         JournalError: the journal is damaged.
     """
     identity = journal.identity
-    region = identity.region if identity.is_settled else None
+    region = identity.region
     unfetched = Unfetched()
     unconfirmed: tuple[FailedIds, ...] = ()
     counts: dict[Axis, IdCounts | None] = dict.fromkeys(Axis)
-    if region is not None:
-        missing = rest_of(region, journal.finished())
+    if identity.is_settled:
+        missing = rest_of(region, journal.each_finished())
         if missing:
             quarantined, failed = journal.unfetched()
             before = Unfetched(tuple(quarantined), tuple(failed))
@@ -98,7 +98,7 @@ def read_findings(journal: Journal, counters: Counters) -> Findings:
         counts, unconfirmed = count_ids(region, missing, unfetched, journal.returned_ids())
     this_run, all_runs = journal.records(effort_of(counters))
     return Findings(
-        region=region,
+        is_settled=identity.is_settled,
         unfetched=unfetched,
         unconfirmed=unconfirmed,
         counts=counts,
@@ -106,7 +106,11 @@ def read_findings(journal: Journal, counters: Counters) -> Findings:
         anomalies=journal.anomalies(ANOMALIES_KEPT),
         this_run=this_run,
         all_runs=all_runs,
-        listed={axis: journal.pages(axis) for axis in Axis if axis in identity.discovered},
+        listed={
+            axis.value: _listed(journal.pages(axis), region.side(axis))
+            for axis in Axis
+            if axis in identity.discovered
+        },
     )
 
 
@@ -171,7 +175,7 @@ def make_report(
         },
         "quarantined": [_entry(entry) for entry in quarantined],
         "failed": [_entry(entry) for entry in failed],
-        "listed": {} if findings is None else _listed(findings.listed),
+        "listed": {} if findings is None else findings.listed,
         **effort,
         "hedges": counters.hedges,
         "most_in_flight": counters.most_in_flight,
@@ -221,17 +225,26 @@ def _statistics(record: RunRecord, ended_at: float) -> Json:
     }
 
 
-def _listed(listed: Mapping[Axis, Sequence[ListedPage]]) -> Json:
+def _listed(pages: Iterable[ListedPage], ids: Side) -> Json:
+    """Say how far a listing came; `ids` are those that it found if it is complete."""
+    count = items = 0
+    found: set[str] = set()
+    first_at = last_at = None
+    is_complete = False
+    for page in pages:
+        count, items = count + 1, items + page.items
+        first_at = page.received_at if first_at is None else first_at
+        last_at = page.received_at
+        is_complete = not page.next_token
+        if ids is None:
+            found.update(page.ids)
     return {
-        axis.value: {
-            "pages": len(pages),
-            "items": sum(page.items for page in pages),
-            "ids": len({unit for page in pages for unit in page.ids}),
-            "is_complete": bool(pages) and not pages[-1].next_token,
-            "first_page_at": iso(pages[0].received_at) if pages else None,
-            "last_page_at": iso(pages[-1].received_at) if pages else None,
-        }
-        for axis, pages in listed.items()
+        "pages": count,
+        "items": items,
+        "ids": len(found if ids is None else ids),
+        "is_complete": is_complete,
+        "first_page_at": iso(first_at),
+        "last_page_at": iso(last_at),
     }
 
 

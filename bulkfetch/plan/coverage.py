@@ -39,17 +39,15 @@ def cover(region: Region, finished: Iterable[Rectangle]) -> Coverage:
     learners: dict[str, int] = {}
     others: int | None = None
     for part in parts:
-        seen: dict[frozenset[Side], int | None] = {}
-        for unit in (None,) if part.learners is None else part.learners:
-            sides = covered.courses_of(unit)
-            if sides not in seen:
-                courses = _within(part.courses, sides)
-                seen[sides] = None if courses == () else numbers.setdefault(courses, len(numbers))
-            number = seen[sides]
-            if unit is None:
+        for sides, units in covered.groups_of(part):
+            courses = _within(part.courses, sides)
+            if courses == ():
+                continue
+            number = numbers.setdefault(courses, len(numbers))
+            if units is None:
                 others = number
-            elif number is not None:
-                learners[unit] = number
+            else:
+                learners.update(dict.fromkeys(units, number))
     return Coverage(tuple(numbers), learners, others)
 
 

@@ -11,9 +11,14 @@ more than the rectangle, and what lies outside is dropped on this side. The rect
 wanted all the same, so that plans stay exact covers whatever their calls name.
 """
 
-from collections.abc import Iterable, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain, groupby
+
+from bulkfetch.plan.marks import find, find_stretch
 
 Side = tuple[str, ...] | None
 
@@ -106,7 +111,8 @@ def make_rectangle(
     """
     sides: list[Side] = []
     for ids in (learner_ids, course_ids):
-        side = None if ids is None else tuple(sorted(set(ids)))
+        # Sorted before repeated ids go: of a million ids, a set takes eight times the room.
+        side = None if ids is None else tuple(unit for unit, _ in groupby(sorted(ids)))
         if side == ():
             raise ValueError("A side of a rectangle has no ids.")
         sides.append(side)
@@ -144,56 +150,105 @@ def subtract_from(regions: Sequence[Rectangle], done: Iterable[Rectangle]) -> li
 
     `done` may overlap each other and reach beyond the regions; a side without a filter covers every
     id. The regions share no learner. The cost is proportional to the distinct sides in `done`, not
-    to the pairs: learners are grouped by what is still wanted of them.
+    to the pairs: learners are grouped by what is still wanted of them. See `Covered` for memory.
     """
     covered = Covered(regions, done)
     rest = []
     for region in regions:
-        units: Sequence[str | None] = (None,) if region.learners is None else region.learners
-        groups: dict[frozenset[Side], list[str | None]] = {}
-        for unit in units:
-            groups.setdefault(covered.courses_of(unit), []).append(unit)
-        for sides_done, members in groups.items():
+        for sides_done, learners in covered.groups_of(region):
             courses = _without(region.courses, sides_done)
             if courses != ():
-                is_whole = len(members) == len(units)
-                learners = region.learners if is_whole else tuple(map(str, members))
                 rest.append(Rectangle(learners, courses))
     return rest
 
 
 class Covered:
-    """The courses that are done, learner by learner.
+    """The courses that are done, learner by learner, at four bytes a learner.
 
-    Rectangles over one list of learners, however many, are one entry: the courses done of it.
+    Args:
+        regions: they share no learner.
+        done: may overlap each other and reach beyond the regions. Those over one list of learners
+            are one entry, wherever they stand in a list; in a stream, if they follow one another,
+            and no more of it is held than that.
     """
 
     def __init__(self, regions: Sequence[Rectangle], done: Iterable[Rectangle]) -> None:
+        sides = [region.learners for region in regions if region.learners is not None]
+        self._learners = sides[0] if len(sides) == 1 else tuple(sorted(chain.from_iterable(sides)))
+        # Of each learner the number of a set of sides: what is done of it.
+        self._numbers = array("I", bytes(4 * len(self._learners)))
+        self._sets: list[frozenset[Side]] = [frozenset()]
+        self._number_of = {self._sets[0]: 0}
+        self._unions: dict[tuple[int, frozenset[Side]], int] = {}
         everywhere: set[Side] = set()
-        entries: dict[int, tuple[tuple[str, ...], set[Side]]] = {}
-        for rectangle in done:
-            if rectangle.learners is None:
-                everywhere.add(rectangle.courses)
+        if isinstance(done, Sequence):
+            done = sorted(done, key=lambda rectangle: id(rectangle.learners))
+        for learners, courses in _by_learners(done):
+            if learners is None or learners == self._learners:
+                everywhere |= courses
             else:
-                entry = entries.setdefault(id(rectangle.learners), (rectangle.learners, set()))
-                entry[1].add(rectangle.courses)
-        self._sides = {number: sides for number, (_, sides) in entries.items()}
-        self._entries_of: dict[str, list[int]] = {}
-        for number, (learners, sides) in entries.items():
-            if len(regions) == 1 and learners == regions[0].learners:
-                everywhere |= sides
-                continue
-            for learner in learners:
-                self._entries_of.setdefault(learner, []).append(number)
+                self._add(learners, courses)
         self._everywhere = frozenset(everywhere)
-        self._known: dict[tuple[int, ...], frozenset[Side]] = {}
 
-    def courses_of(self, learner: str | None) -> frozenset[Side]:
-        """Return the sides of courses that are done of a learner; None is no filter."""
-        numbers = () if learner is None else tuple(self._entries_of.get(learner, ()))
-        if numbers not in self._known:
-            self._known[numbers] = self._everywhere.union(*map(self._sides.__getitem__, numbers))
-        return self._known[numbers]
+    def groups_of(self, region: Rectangle) -> list[tuple[frozenset[Side], Side]]:
+        """Return the sides of courses that are done of a region, and of which of its learners."""
+        learners = region.learners
+        if learners is None:
+            return [(self._everywhere, None)]
+        numbers: Iterable[int] = self._numbers
+        if learners is not self._learners:
+            numbers = (self._numbers[bisect_left(self._learners, unit)] for unit in learners)
+        groups: dict[frozenset[Side], list[str]] = {}
+        group_of: dict[int, list[str]] = {}
+        for learner, number in zip(learners, numbers, strict=True):
+            if number not in group_of:
+                sides = self._everywhere | self._sets[number]
+                group_of[number] = groups.setdefault(sides, [])
+            group_of[number].append(learner)
+        return [
+            (sides, learners if len(members) == len(learners) else tuple(members))
+            for sides, members in groups.items()
+        ]
+
+    def _add(self, learners: tuple[str, ...], courses: frozenset[Side]) -> None:
+        start, numbers = find_stretch(self._learners, learners), self._numbers
+        if start is None:
+            for learner in learners:
+                place = find(self._learners, learner)
+                if place is not None:
+                    numbers[place] = self._union(numbers[place], courses)
+            return
+        end = start + len(learners)
+        stretch = numbers[start:end]
+        if stretch.count(stretch[0]) == len(stretch):
+            numbers[start:end] = array("I", [self._union(stretch[0], courses)]) * len(stretch)
+        else:
+            numbers[start:end] = array("I", [self._union(number, courses) for number in stretch])
+
+    def _union(self, number: int, courses: frozenset[Side]) -> int:
+        """Return the number of a set with more sides."""
+        found = self._unions.get((number, courses))
+        if found is None:
+            sides = self._sets[number] | courses
+            found = self._number_of.setdefault(sides, len(self._sets))
+            if found == len(self._sets):
+                self._sets.append(sides)
+            self._unions[number, courses] = found
+        return found
+
+
+def _by_learners(done: Iterable[Rectangle]) -> Iterator[tuple[Side, frozenset[Side]]]:
+    """Yield a list of learners once for all rectangles over it that follow one another."""
+    learners: Side = None
+    courses: set[Side] = set()
+    for rectangle in done:
+        if rectangle.learners is not learners and courses:
+            yield learners, frozenset(courses)
+            courses = set()
+        learners = rectangle.learners
+        courses.add(rectangle.courses)
+    if courses:
+        yield learners, frozenset(courses)
 
 
 def _without(side: Side, covered: frozenset[Side]) -> Side:
