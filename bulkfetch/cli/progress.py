@@ -57,13 +57,21 @@ async def show_progress(job: Job, console: Console) -> None:
                     await anyio.sleep(_BAR_EVERY_S)
             finally:
                 update(job)
+    if console.is_quiet:
+        return
+    try:
+        await _say_lines(job, console, outages)
+    finally:  # an outage may have ended since the last look
+        _say_outage(job.progress(), console, outages)
+
+
+async def _say_lines(job: Job, console: Console, outages: "Outages") -> None:
     looks = 0
-    while not console.is_quiet:
+    while True:
         await anyio.sleep(_LOOK_EVERY_S)
         looks += 1
         state = job.progress()
-        if line := outages.note(state):
-            console.say("outage", line.text, **line.details)
+        _say_outage(state, console, outages)
         if looks % _LOOKS_PER_LINE:
             continue
         console.say(
@@ -78,6 +86,11 @@ async def show_progress(job: Job, console: Console) -> None:
             in_flight=state.in_flight,
             retries=state.retries,
         )
+
+
+def _say_outage(state: State, console: Console, outages: "Outages") -> None:
+    if line := outages.note(state):
+        console.say("outage", line.text, **line.details)
 
 
 @dataclass(frozen=True, slots=True)
