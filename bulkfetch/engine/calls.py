@@ -7,7 +7,7 @@ the service is there at all; so all of them are counted, spaced, and learned fro
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from bulkfetch.engine.call import Caller, Fetched
 from bulkfetch.engine.hedging import Hedging
@@ -48,6 +48,13 @@ class Question:
         return cls(rectangle, default_cut(rectangle).axis)
 
 
+class _Begun(NamedTuple):
+    """A call under way, and when it began, on the loop's clock."""
+
+    ticket: Ticket
+    at: float
+
+
 class Calls(Generic[RowsT]):
     """Makes calls.
 
@@ -81,7 +88,7 @@ class Calls(Generic[RowsT]):
         self._runtime = runtime
         self._on_change = on_change
         self._hedging = hedging
-        self._under_way: dict[asyncio.Timeout, Ticket] = {}
+        self._under_way: dict[asyncio.Timeout, _Begun] = {}
         self.succeeded_at = float("-inf")
         self.smallest: Rectangle | None = None
 
@@ -140,8 +147,8 @@ class Calls(Generic[RowsT]):
         expected_s = self._pace.expected_s(ticket.axis, ticket.size.ids)
         try:
             async with asyncio.timeout(None) as patience:
-                self._under_way[patience] = ticket
-                self._watch()
+                self._under_way[patience] = begun = _Begun(ticket, _loop_time())
+                self._watch(patience, begun)
                 if self._hedging is None or asked.fresh or ticket.size.is_trial:
                     fetched = await self._caller.fetch(
                         asked.rectangle, expected_s, fresh=asked.fresh
@@ -167,13 +174,18 @@ class Calls(Generic[RowsT]):
             isinstance(error, MalformedAnswerError) and never_succeeded
         )
 
-    def _watch(self) -> None:
+    def _watch_all(self) -> None:
         """Give each call under way its time, now that more is known of what calls take."""
-        begins_at = asyncio.get_running_loop().time() - self._runtime.clock()
-        for patience, ticket in self._under_way.items():
-            patience_s = self._pace.patience_s(ticket)
-            if patience_s is not None and not patience.expired():
-                patience.reschedule(begins_at + ticket.started_at + patience_s)
+        for patience, begun in self._under_way.items():
+            self._watch(patience, begun)
+
+    def _watch(self, patience: asyncio.Timeout, begun: "_Begun") -> None:
+        patience_s = self._pace.patience_s(begun.ticket)
+        if patience_s is None or patience.expired():
+            return
+        ends_at = begun.at + patience_s
+        if ends_at != patience.when():  # the same for most, and a timer costs more than to look
+            patience.reschedule(ends_at)
 
     def _note_success(self, fetched: Fetched[RowsT], batch: int, ticket: Ticket) -> None:
         pace = self._pace
@@ -191,7 +203,7 @@ class Calls(Generic[RowsT]):
             self._places.wake()
         if self.smallest is None or fetched.rectangle.pairs < self.smallest.pairs:
             self.smallest = fetched.rectangle
-        self._watch()
+        self._watch_all()
         self._on_change()
 
     def _note_failure(
@@ -227,3 +239,7 @@ class Calls(Generic[RowsT]):
             pace.health.on_probe_failed(str(error), now)
         self._places.wake()
         self._on_change()
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

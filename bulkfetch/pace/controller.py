@@ -28,8 +28,6 @@ from bulkfetch.plan.rectangle import Axis
 MAX_WORKERS = 64
 _START = 4
 _FALLING_S = 10.0
-_PATIENCE = 4.0
-_PATIENCE_FLOOR_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +163,7 @@ class Pace:
         if not ticket.size.is_trial:
             return self.patience.seconds(slowdown * model.seconds_of(ids), ticket.started_at)
         expected_s = slowdown * max(model.seconds_of(ids), model.seconds_at_most(ids))
-        return max(_PATIENCE_FLOOR_S, _PATIENCE * expected_s)
+        return self.patience.seconds_of_trial(expected_s)
 
     def begin(self, axis: Axis, size: Size, now: float) -> Ticket:
         """Note that a call begins."""

@@ -5,10 +5,12 @@ cannot answer so much says so only after a minute. So a call that takes six time
 should, and eight seconds at least, is given up. If it is not the call but the service that has
 become slower, all calls under way are given up together; those that begin after that may take twice
 as long, and so on, so that no call is given up for ever. Calls that succeed take that back, slowly.
+A size that has never succeeded is on trial, and given up sooner.
 
 Explicit state and steps, no I/O. Times are the injected clock's, in seconds.
 """
 
+_FACTOR_OF_TRIALS = 4.0
 _FACTOR = 6.0
 _LARGEST_FACTOR = 1e3
 _DECAY = 0.98  # a call that succeeds: 35 take a doubling back
@@ -16,7 +18,7 @@ _FLOOR_S = 8.0
 
 
 class Patience:
-    """What calls of a size that has succeeded may take."""
+    """What calls may take."""
 
     def __init__(self) -> None:
         self._factor = self._factor_before = _FACTOR
@@ -26,6 +28,11 @@ class Patience:
         """Return how long a call may take that should take so long."""
         is_before = started_at < self._raised_at
         return max(_FLOOR_S, (self._factor_before if is_before else self._factor) * expected_s)
+
+    @staticmethod
+    def seconds_of_trial(expected_s: float) -> float:
+        """Return the same for a call whose size has never succeeded."""
+        return max(_FLOOR_S, _FACTOR_OF_TRIALS * expected_s)
 
     def on_success(self) -> None:
         """Note a call that was answered."""
