@@ -49,19 +49,23 @@ async def show_progress(job: Job, console: Console) -> None:
     outages = Outages()
     if console.shows_bar:
         with _bar(console) as (bar, update):
+
+            def look() -> None:
+                update(job)
+                if line := outages.note(job.progress()):
+                    bar.console.print(Text(escape_controls(line.text)), soft_wrap=True)
+
             try:
                 while True:
-                    update(job)
-                    if line := outages.note(job.progress()):
-                        bar.console.print(Text(escape_controls(line.text)), soft_wrap=True)
+                    look()
                     await anyio.sleep(_BAR_EVERY_S)
-            finally:
-                update(job)
+            finally:  # an outage may have ended since the last look, here and below
+                look()
     if console.is_quiet:
         return
     try:
         await _say_lines(job, console, outages)
-    finally:  # an outage may have ended since the last look
+    finally:
         _say_outage(job.progress(), console, outages)
 
 
