@@ -36,6 +36,7 @@ from itertools import islice
 from typing import Self, TypeGuard
 
 from bulkfetch.errors import TooLargeError
+from bulkfetch.plan.marks import find
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 
 _NOT_CLEARLY_BELOW = 2  # what has at least this part of a cap: half of it
@@ -402,17 +403,19 @@ class Caps:
     def _others(self, rectangle: Rectangle) -> tuple[Axis, list[str], list[str]] | None:
         """Return ids that the rectangle does not ask for: known to have rows, and others.
 
-        None are sought along a side that is not filtered, or that has all the run asks for.
+        None are sought along a side that is not filtered, or that has all the run asks for. Nor in
+        regions that lack ids of the other side: what an earlier run has fetched is not asked for.
         """
         for axis in Axis:
             side = rectangle.named(axis)
             if side is None:
                 continue
-            own, known = set(side), []
+            own, known, other = set(side), [], rectangle.side(axis.other)
             with_rows, other_side = self._with_rows.get(axis, (frozenset(), None))
-            if rectangle.side(axis.other) in (None, other_side) or axis.other in rectangle.unsent:
+            if other in (None, other_side) or axis.other in rectangle.unsent:
                 known = sorted(with_rows - own)
-            all_ids = (unit for region in self._regions for unit in region.side(axis) or ())
+            regions = (each for each in self._regions if _has(each.side(axis.other), other))
+            all_ids = (unit for region in regions for unit in region.side(axis) or ())
             enough = 2 * len(own | self._rejected[axis]) + _MORE_AT_LEAST
             rest = set(islice(all_ids, enough)).difference(own, known, self._rejected[axis])
             if known or rest:
@@ -422,6 +425,13 @@ class Caps:
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _has(side: Side, wanted: Side) -> bool:
+    """Whether a side of a region has all the ids of a side of a rectangle."""
+    if side is None or side is wanted:
+        return True
+    return wanted is not None and all(find(side, unit) is not None for unit in wanted)
 
 
 def _read(side: Sequence[str], with_rows: AbstractSet[str]) -> int:

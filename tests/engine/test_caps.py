@@ -253,3 +253,18 @@ def test_a_round_size_is_suspect_a_few_times_although_larger_answers_came() -> N
 
 def sized(rows: int) -> Volume:
     return Volume(rows, 400 * rows)
+
+
+def test_what_an_earlier_run_has_is_not_asked_for_besides() -> None:
+    learners, courses = [f"l{n:03}" for n in range(400)], [f"c{n:02}" for n in range(20)]
+    some_left = make_region(learners[:50], courses[8:])  # the rest of their courses is kept
+    others = make_region(learners[50:], courses)
+    batch = others.replace(Axis.LEARNERS, (others.learners or ())[:100])
+    caps = Caps([some_left, others])
+    for asked, allowed in ((batch, others.learners), (some_left, None)):
+        with_rows = {axis: frozenset(asked.side(axis) or ()) for axis in Axis}
+        more = caps.one_more(asked, with_rows, {})
+        assert more is not None
+        assert more.axis is Axis.LEARNERS
+        assert set(more.rectangle.learners or ()) <= set(allowed or learners)
+        assert more.rectangle.pairs > asked.pairs
