@@ -154,6 +154,8 @@ class Run(Generic[RowsT]):
                     self._staff()
         except BaseExceptionGroup as failures:
             raise first_cause(failures) from None
+        finally:
+            await self._doubt()  # what was proven as the run ended
         cause = self._stopped_because or _FORGOTTEN
         for batch in self._open:
             if batch.rectangle is not None:
@@ -361,7 +363,6 @@ class Run(Generic[RowsT]):
                     self._handed_on.append((rectangle, volume))
         for rectangle in doubted:
             self._counters.pairs_done -= self._planner.take_back(rectangle)
-        self._staff()
 
     async def _ask_besides(self, rectangle: Rectangle) -> Fetched[RowsT]:
         """Make a call that belongs to no batch.

@@ -157,7 +157,6 @@ class ExportJob:
         self._notes_due_at = float("-inf")
         self._quarantined_kept = 0
         self._redactor = settings.credentials.make_redactor()
-        self._caps: Caps | None = None
         self._findings: Findings | None = None
         self._published: Published | None = None
         self._published_to: str | None = None
@@ -257,7 +256,7 @@ class ExportJob:
                     left_s = max(_SHORTEST_S, deadline - self._runtime.clock())
                     options = replace(options, deadline_s=left_s)
             self._phase = "fetching"
-            self._caps = caps = Caps(missing)
+            caps = Caps(missing)
             caps.recall(await self._offload(journal.recall, _CAPS))
             exchange = HttpExchange(service, ArrowDecoder(), counters, region)
             await fetch_region(
@@ -285,8 +284,6 @@ class ExportJob:
             with anyio.CancelScope(shield=True), contextlib.suppress(LocalError):
                 for key, value in _describe(pace).items():
                     await self._offload(journal.remember, key, value)
-                if self._caps is not None:
-                    await self._offload(journal.remember, _CAPS, self._caps.describe())
 
     def _notes(self, pace: Pace) -> dict[str, object] | None:
         """Return how the run went and what it learned, if it is time to keep that."""
@@ -334,7 +331,7 @@ class ExportJob:
 
     def _let_go(self, journal: Journal) -> None:
         """Let go of all that fetching held: publishing has a use for the room, not for the ids."""
-        self._region = self._caps = None
+        self._region = None
         journal.let_go()
         gc.collect()  # a run that is over refers to itself
 

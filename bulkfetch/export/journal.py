@@ -468,8 +468,8 @@ class Journal:
     def remember(self, key: str, value: object) -> None:
         """Keep a value, ready for JSON, instead of the one before.
 
-        `timeline` is how the runs went over time, `pace` what they learned of the service,
-        `caps` what they proved of its silent caps.
+        `timeline` is how the runs went over time, `pace` what they learned of the service. `caps`,
+        what they proved of its silent caps, is kept by `take_back` alone.
 
         Raises:
             SinkError: the disk is full or fails.
