@@ -12,7 +12,8 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ import anyio.to_thread
 from bodies import learner_id
 from peers import PEERS, WORKERS
 
-OWN_PATHS = ("objects", "arrow", "parquet", "csv")
+EXPORTS = ("parquet", "csv")
+OWN_PATHS = ("objects", "arrow", *EXPORTS)
 _TICK_S = 0.001
+
+Run = Callable[[], Awaitable[tuple[int, int]]]  # to the numbers of records and of calls
 
 
 def cpu_s() -> float:
@@ -85,8 +89,6 @@ async def fetch(options: argparse.Namespace, learners: list[str]) -> tuple[int, 
     import bulkfetch  # noqa: PLC0415
 
     settings = bulkfetch.Options(batch_size=options.batch, workers=options.workers)
-    if options.path in {"parquet", "csv"}:
-        return await export(options, learners, settings)
     async with bulkfetch.Client(
         options.url, token="benchmark-token", options=settings, runtime=_runtime(options.threads)
     ) as client:
@@ -100,44 +102,56 @@ async def fetch(options: argparse.Namespace, learners: list[str]) -> tuple[int, 
         return count, fetched.report.calls
 
 
-async def export(
-    options: argparse.Namespace, learners: list[str], settings: Any
-) -> tuple[int, int]:
-    """Export to a file, journal and publication included."""
+async def export(options: argparse.Namespace, learners: Path) -> tuple[int, int]:
+    """Export the learners of a file to a file, journal and publication included."""
+    import bulkfetch  # noqa: PLC0415
+    from bulkfetch.cli.asked import AskedArguments, read_asked  # noqa: PLC0415
     from bulkfetch.export.formats import OutputFormat  # noqa: PLC0415
     from bulkfetch.export.job import ExportJob, ExportSettings  # noqa: PLC0415
     from bulkfetch.export.sinks.files import FileSink  # noqa: PLC0415
-    from bulkfetch.inputs import make_region  # noqa: PLC0415
     from bulkfetch.service import Credentials  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory() as directory:
-        target = Path(directory) / f"enrollments.{options.path}"
-        job = ExportJob(
-            ExportSettings(
-                base_url=options.url,
-                credentials=Credentials(token="benchmark-token"),
-                region=make_region(learners, None),
-                sink=FileSink(target, OutputFormat(options.path)),
-                journal=target.with_name("journal"),
-                options=settings,
-            )
+    job = ExportJob(
+        ExportSettings(
+            base_url=options.url,
+            credentials=Credentials(token="benchmark-token"),
+            region=read_asked(AskedArguments(learners=str(learners))).region,
+            sink=FileSink(learners.with_name("enrollments"), OutputFormat(options.path)),
+            journal=learners.with_name("journal"),
+            options=bulkfetch.Options(batch_size=options.batch, workers=options.workers),
         )
-        await job.run()
-        return job.progress().rows, job.progress().calls
+    )
+    await job.run()
+    return job.progress().rows, job.progress().calls
 
 
-async def measure(options: argparse.Namespace, learners: list[str]) -> dict[str, float]:
-    """Run the path and return its figures."""
-    batches: Sequence[Sequence[str]] = [
+def prepare(options: argparse.Namespace, directory: Path) -> Run:
+    """Make the ids, in the form in which users of the path have them, and return what is run."""
+    ids = map(learner_id, range(options.learners))
+    if options.path in EXPORTS:
+        file = directory / "learners.txt"
+        with file.open("w", encoding="ascii") as lines:
+            lines.writelines(f"{unit}\n" for unit in ids)
+        return partial(export, options, file)
+    learners = list(ids)
+    if options.path not in PEERS:
+        return partial(fetch, options, learners)
+    batches = [
         learners[start : start + options.batch] for start in range(0, len(learners), options.batch)
     ]
+
+    async def ask() -> tuple[int, int]:
+        return await PEERS[options.path](options.url, batches), len(batches)
+
+    return ask
+
+
+async def measure(options: argparse.Namespace, run: Run) -> dict[str, float]:
+    """Run the path and return its figures."""
     ticker = Ticker()
     ticking = asyncio.create_task(ticker.run()) if options.ticker else None
     started, cpu_before = time.perf_counter(), cpu_s()
-    if options.path in PEERS:
-        count, calls = await PEERS[options.path](options.url, batches), len(batches)
-    else:
-        count, calls = await fetch(options, learners)
+    count, calls = await run()
     figures = {
         "records": count,
         "calls": calls,
@@ -156,13 +170,14 @@ def _import_path(path: str) -> None:
         import zeep.transports  # noqa: F401, PLC0415
     elif path in OWN_PATHS:
         import bulkfetch.client  # noqa: PLC0415
-    if path in {"arrow", "parquet", "csv"}:
+    if path in {"arrow", *EXPORTS}:
         import pyarrow as pa  # noqa: PLC0415
 
         import bulkfetch.wire.arrow  # noqa: PLC0415
 
         pa.array([""])  # the first one imports pandas, where that is installed
-    if path in {"parquet", "csv"}:
+    if path in EXPORTS:
+        import bulkfetch.cli.asked  # noqa: PLC0415
         import bulkfetch.export.job  # noqa: F401, PLC0415
 
 
@@ -177,10 +192,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--ticker", action="store_true")
     options = parser.parse_args()
-    learners = [learner_id(number) for number in range(options.learners)]
-    _import_path(options.path)
-    rss_before = peak_rss_mb()
-    figures = asyncio.run(measure(options, learners))
+    with tempfile.TemporaryDirectory() as directory:
+        run = prepare(options, Path(directory))
+        _import_path(options.path)
+        rss_before = peak_rss_mb()
+        figures = asyncio.run(measure(options, run))
     print(json.dumps({**figures, "rss_before_mb": rss_before, "peak_rss_mb": peak_rss_mb()}))
 
 
