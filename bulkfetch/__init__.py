@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bulkfetch.client import Client, Fetch
-    from bulkfetch.engine.outcome import FetchReport
+    from bulkfetch.engine.outcome import FetchReport, SilentCaps
     from bulkfetch.errors import (
         Anomaly,
         BulkfetchError,
@@ -47,6 +47,7 @@ __all__ = [
     "Options",
     "RetryPolicy",
     "Runtime",
+    "SilentCaps",
     "SyncFetch",
     "UsageError",
     "fetch_enrollments",
@@ -54,7 +55,7 @@ __all__ = [
 
 _MODULES = {
     "bulkfetch.client": ("Client", "Fetch"),
-    "bulkfetch.engine.outcome": ("FetchReport",),
+    "bulkfetch.engine.outcome": ("FetchReport", "SilentCaps"),
     "bulkfetch.errors": (
         "Anomaly",
         "BulkfetchError",

@@ -20,8 +20,9 @@ from bulkfetch.dedupe import Deduplicator
 from bulkfetch.engine.asking import Service
 from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller, HttpExchange
+from bulkfetch.engine.caps import Caps
 from bulkfetch.engine.fetch import fetch_region, make_pace
-from bulkfetch.engine.outcome import Counters, FetchReport, Unfetched, count_empty
+from bulkfetch.engine.outcome import Counters, FetchReport, SilentCaps, Unfetched, count_empty
 from bulkfetch.engine.pool import Places
 from bulkfetch.errors import IncompleteError, UsageError
 from bulkfetch.http.address import check_base_url
@@ -195,6 +196,7 @@ class Fetch:
         self._options = options
         self._runtime = runtime
         self._counters = Counters()
+        self._caps: Caps | None = None
         self._dedupe = Deduplicator()
         self._unfetched: Unfetched | None = None
         self._seen: dict[Axis, set[str]] = {Axis.LEARNERS: set(), Axis.COURSES: set()}
@@ -277,6 +279,7 @@ class Fetch:
             splits=counters.splits,
             confirmations=counters.confirmations,
             cap_checks=counters.cap_checks,
+            silent_caps=SilentCaps() if self._caps is None else self._caps.proven,
             rows=counters.rows,
             surplus=counters.surplus,
             hedges=counters.hedges,
@@ -327,16 +330,19 @@ class Fetch:
 
         async def run(service: Service, places: Places) -> Unfetched:
             async with send:
+                everything = rest_of(self._region, [])
+                self._caps = Caps(everything)
                 exchange = HttpExchange(service, decoder, self._counters, self._region)
                 return await fetch_region(
                     self._region,
-                    rest_of(self._region, []),
+                    everything,
                     Caller(exchange, service.desk, self._counters),
                     send.send,
                     options=self._options,
                     runtime=self._runtime,
                     counters=self._counters,
                     places=places,
+                    caps=self._caps,
                 )
 
         try:

@@ -39,6 +39,11 @@ class FailedIds:
     attempts: int
     tried_at: float | None = None
 
+    @property
+    def is_of_pairs(self) -> bool:
+        """Whether it is learners together with courses that are to blame, not the ids alone."""
+        return self.learner_ids is not None and self.course_ids is not None
+
     def __str__(self) -> str:
         return f"{_name_ids(self.learner_ids, self.course_ids)}: {self.cause}"
 
@@ -146,8 +151,11 @@ class IncompleteError(BulkfetchError):
         self.quarantined = tuple(quarantined)
         self.failed = tuple(failed)
         parts = [
-            f"{len(some):,} {what} (first: {some[0]})"
-            for what, some in (("quarantined", self.quarantined), ("failed", self.failed))
+            f"{number} {what} (first: {some[0]})"
+            for number, what, some in (
+                (_count_quarantined(self.quarantined), "quarantined", self.quarantined),
+                (f"{len(self.failed):,}", "failed", self.failed),
+            )
             if some
         ]
         super().__init__("Not everything that was asked for was fetched: " + "; ".join(parts))
@@ -194,6 +202,16 @@ class Conflict:
     enrollment_id: str
     kept: Mapping[str, object] = field(hash=False)
     dropped: Mapping[str, object] = field(hash=False)
+
+
+def _count_quarantined(entries: Sequence[FailedIds]) -> str:
+    """Count ids, and apart from them pairs that are rejected though neither id is."""
+    pairs = sum(entry.is_of_pairs for entry in entries)
+    ids = len(entries) - pairs
+    if not pairs:
+        return f"{ids:,}"
+    counted = f"{pairs:,} {'pair' if pairs == 1 else 'pairs'}"
+    return f"{ids:,} {'id' if ids == 1 else 'ids'} and {counted}" if ids else counted
 
 
 def _name_ids(learners: Sequence[str] | None, courses: Sequence[str] | None) -> str:

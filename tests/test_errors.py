@@ -31,6 +31,12 @@ def test_an_error_passes_between_processes_whole(error: Exception) -> None:
         assert vars(again) == vars(error)
 
 
+def test_pairs_that_are_rejected_are_counted_apart_from_ids() -> None:
+    pair = FailedIds(("a",), ("c",), "Wrong parameters.", 1)
+    assert "1 id and 2 pairs quarantined" in str(IncompleteError([FAILED, pair, pair], []))
+    assert "1 pair quarantined" in str(IncompleteError([pair], []))
+
+
 def test_an_incomplete_run_names_the_first_ids_and_counts_the_rest() -> None:
     text = str(IncompleteError([], [FAILED]))
     assert "1 failed" in text

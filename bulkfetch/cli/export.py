@@ -17,6 +17,7 @@ from bulkfetch.cli.credentials import find_credentials
 from bulkfetch.cli.names import Named, Role, check_names
 from bulkfetch.cli.process import fit_descriptors, resume_command
 from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped
+from bulkfetch.cli.standing import Standing
 from bulkfetch.cli.summary import say_summary, write_report
 from bulkfetch.errors import IncompleteError, SinkError, UsageError
 from bulkfetch.export.atomic import check_target
@@ -77,6 +78,7 @@ def export(
         except BaseException as error:
             # What ended the run is what is said in the end.
             _write_report(job, arguments.report, console)
+            result.standing = Standing.of(job.report())
             if isinstance(error, IncompleteError):
                 say_summary(job, console)
             raise
@@ -85,7 +87,7 @@ def export(
         if stopped_by is None:
             say_summary(job, console)
         else:
-            result.code = say_stopped(console, stopped_by, resume)
+            result.code = say_stopped(console, stopped_by, resume, Standing.of(job.report()))
     leave(result.code)
 
 

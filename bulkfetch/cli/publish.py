@@ -41,7 +41,10 @@ class PublishArguments:
 def publish(arguments: PublishArguments, console: Console) -> None:
     """Publish a journal and exit."""
     stop = threading.Event()
-    resume = Resume(resume_command(sys.argv[1:]))
+    resume = Resume(
+        resume_command(sys.argv[1:]),
+        rest="Run the export again for the rest, then publish with:",
+    )
     with ending(console, resume) as result:
         sink = choose_sink(
             arguments.output,

@@ -20,6 +20,7 @@ from bulkfetch.cli.console import Console
 from bulkfetch.cli.exit_codes import ExitCode, exit_code_of
 from bulkfetch.cli.process import stopping_signals
 from bulkfetch.cli.progress import Job, show_progress
+from bulkfetch.cli.standing import Standing
 from bulkfetch.errors import BulkfetchError, IncompleteError
 
 _PATIENCE_S = 1.4
@@ -30,21 +31,24 @@ _WORDS: dict[int, str] = {signal.SIGINT: "Interrupted", signal.SIGHUP: "The term
 
 @dataclass(slots=True)
 class Ending:
-    """How a command ended: an exit code, as a number."""
+    """How a command ended: an exit code, as a number, and where it stands then, if it can say."""
 
     code: int = ExitCode.COMPLETE
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
     """How to go on: the command, and whether what was fetched so far is kept for it.
 
-    `retry_command` asks for what was quarantined, too; None where there is no such thing.
+    `retry_command` asks for what was quarantined, too; None where there is no such thing. `rest`
+    says how to get what is missing.
     """
 
     command: str
     is_kept: bool = True
     retry_command: str | None = None
+    rest: str = "Ask again for the rest with:"
 
 
 class TerminatedError(BaseException):
@@ -154,9 +158,9 @@ def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, N
         how = None if result.code == ExitCode.USAGE else resume
         if how is not None and how.retry_command and _is_quarantined_alone(error, how):
             how = replace(how, command=how.retry_command)
-        _fail(console, str(error), _how(error, resume), how, result.code)
+        _fail(console, str(error), _how(error, resume, result.standing), how, result.code)
     except (KeyboardInterrupt, TerminatedError) as error:
-        result.code = say_stopped(console, signal_of(error), resume)
+        result.code = say_stopped(console, signal_of(error), resume, result.standing)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, said without locals
         result.code = ExitCode.BUG
         if os.environ.get("BULKFETCH_DEBUG") == "1":
@@ -179,12 +183,15 @@ def signal_of(error: KeyboardInterrupt | TerminatedError) -> int:
     return error.number if isinstance(error, TerminatedError) else signal.SIGINT
 
 
-def say_stopped(console: Console, number: int, resume: Resume | None) -> int:
+def say_stopped(
+    console: Console, number: int, resume: Resume | None, standing: Standing | None = None
+) -> int:
     """Say that a signal stopped the run, and return its exit code."""
     name = _WORDS.get(number, "Terminated")
     code = _SIGNAL_EXIT + number
     if resume is None or resume.is_kept:
-        _fail(console, f"{name}. What was fetched is kept.", "Go on with:", resume, code)
+        kept = standing or "What was fetched is kept."
+        _fail(console, f"{name}. {kept}", "Go on with:", resume, code)
     else:
         _fail(console, f"{name}. Nothing is kept.", "Begin again with:", resume, code)
     return code
@@ -214,17 +221,20 @@ def _is_quarantined_alone(error: BulkfetchError, resume: Resume | None) -> bool:
     )
 
 
-def _how(error: BulkfetchError, resume: Resume | None) -> str:
+def _how(error: BulkfetchError, resume: Resume | None, standing: Standing | None) -> str:
+    """Say what is kept and what is missing, and what the command that follows does."""
     if resume is not None and not resume.is_kept:
         return "Nothing is kept. Begin again with:"
+    parts = [] if standing is None else [str(standing)]
     if _is_quarantined_alone(error, resume):
-        return (
-            "Everything else was fetched, and is kept in the journal. When what was rejected is "
-            "mended, ask for it again with:"
-        )
-    if isinstance(error, IncompleteError):
-        return "What was fetched is kept in the journal. Ask again for the rest with:"
-    return "When that is mended, go on with:"
+        if standing is not None and standing.is_mostly_fetched:
+            parts.insert(0, "Everything else was fetched.")
+        parts.append("When what was rejected is mended, ask for it again with:")
+    elif isinstance(error, IncompleteError):
+        parts.append("Ask again for the rest with:" if resume is None else resume.rest)
+    else:
+        parts.append("When that is mended, go on with:")
+    return " ".join(parts)
 
 
 def _fail(console: Console, sentence: str, how: str, resume: Resume | None, code: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bulkfetch.cli.console import Console
+from bulkfetch.engine.outcome import SilentCaps
 from bulkfetch.export.atomic import replacing
 from bulkfetch.export.job import ExportJob
 
@@ -28,6 +29,7 @@ def say_summary(job: ExportJob, console: Console) -> None:
         f"{effort}, {received}",
         f"{merged}, {report['anomaly_count']:,} unreadable values",
         *_say_ids(report["ids"]),
+        *_say_besides(report),
     ]
     if report["output"] is not None:
         changes = say_changes(report["changes"])
@@ -46,6 +48,14 @@ def _say_ids(ids: Mapping[str, Mapping[str, int] | None]) -> list[str]:
         if count is not None
     ]
     return lines or ["asked for the whole account"]
+
+
+def _say_besides(report: Mapping[str, Any]) -> list[str]:
+    """Say which pairs were rejected, and which silent caps were proven."""
+    pairs = (report["pairs"] or {}).get("quarantined")
+    lines = [f"{pairs:,} quarantined as pairs, not for one of their ids"] if pairs else []
+    caps = SilentCaps(**(report["silent_caps"] or {}))
+    return [*lines, f"{caps}: more was asked for in parts"] if caps else lines
 
 
 def write_report(job: ExportJob, path: Path) -> None:

@@ -17,6 +17,7 @@ from bulkfetch.cli.exit_codes import ExitCode
 from bulkfetch.cli.names import Named, Role, check_names
 from bulkfetch.cli.process import resume_command
 from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped
+from bulkfetch.cli.standing import name_unit
 from bulkfetch.export.atomic import check_target, replacing
 from bulkfetch.export.comparison import Difference, Kind
 from bulkfetch.export.verify import Verified, VerifyJob, VerifySettings
@@ -45,7 +46,7 @@ def verify(
     arguments: VerifyArguments, make_options: Callable[[], Options], console: Console
 ) -> None:
     """Verify a journal and exit: 0 without a difference, 3 with some."""
-    resume = Resume(resume_command(sys.argv[1:]))
+    resume = Resume(resume_command(sys.argv[1:]), is_kept=False)
     with ending(console, resume) as result:
         options = make_options()
         if arguments.report is not None:
@@ -114,7 +115,11 @@ def _finish(
             f"at {_time(found.asked[0])}: what has changed since then differs, too"
         )
     if found.is_unfinished:
-        lines.append("the export has not fetched everything: only what it has was verified")
+        sides = [axis.value for axis, count in found.ids_checked.items() if count is not None]
+        lines.append(
+            f"the export is incomplete: it lacks {found.missing_pairs:,} of {found.asked_pairs:,} "
+            f"{name_unit(sides)}, and only what it has was verified"
+        )
     console.say("verified", "\n".join(lines), **_numbers(found))
 
 

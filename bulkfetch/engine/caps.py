@@ -33,8 +33,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
-from typing import Self, TypeGuard
+from typing import Self
 
+from bulkfetch.engine.outcome import SilentCaps
 from bulkfetch.errors import TooLargeError
 from bulkfetch.plan.marks import find
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
@@ -364,26 +365,26 @@ class Caps:
         """Whether a rectangle names more ids than are read."""
         return any(len(rectangle.named(axis) or ()) > cap for axis, cap in self._id_caps.items())
 
-    def describe(self) -> dict[str, object]:
-        """Return what was proven, ready for JSON."""
-        limit = self.limit
-        return {
-            "rows": limit and limit.rows,
-            "bytes": limit and limit.body_bytes,
-            "ids": {axis.value: ids for axis, ids in self._id_caps.items()},
-        }
+    @property
+    def proven(self) -> SilentCaps:
+        """What was proven so far, by this run or one before."""
+        limit, ids = self.limit or Volume(), self._id_caps
+        return SilentCaps(
+            rows=limit.rows or None,
+            body_bytes=limit.body_bytes or None,
+            learner_ids=ids.get(Axis.LEARNERS),
+            course_ids=ids.get(Axis.COURSES),
+        )
 
-    def recall(self, learned: object) -> None:
-        """Begin with what an earlier run proved; what cannot be read is passed over."""
-        if not isinstance(learned, dict):
-            return
-        rows, body_bytes, ids = (learned.get(key) for key in ("rows", "bytes", "ids"))
-        if _is_count(rows) and _is_count(body_bytes):
-            self.limit = Volume(rows, body_bytes)
-        for axis in Axis:
-            cap = ids.get(axis.value) if isinstance(ids, dict) else None
-            if _is_count(cap):
-                self._id_caps[axis] = cap
+    def recall(self, proven: SilentCaps) -> None:
+        """Begin with what an earlier run proved."""
+        if proven.rows and proven.body_bytes:
+            self.limit = Volume(proven.rows, proven.body_bytes)
+        for axis, ids in (
+            (Axis.LEARNERS, proven.learner_ids), (Axis.COURSES, proven.course_ids),
+        ):  # fmt: skip
+            if ids:
+                self._id_caps[axis] = ids
 
     def check_width(self, rectangle: Rectangle) -> None:
         """Check that the service reads all the ids of a rectangle, as far as is known.
@@ -421,10 +422,6 @@ class Caps:
             if known or rest:
                 return axis, known, sorted(rest)
         return None
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _has(side: Side, wanted: Side) -> bool:

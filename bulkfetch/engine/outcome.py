@@ -23,6 +23,31 @@ class Unfetched:
         return bool(self.quarantined or self.failed)
 
 
+@dataclass(frozen=True, slots=True)
+class SilentCaps:
+    """What a service leaves out in silence: rows past so many, bytes, ids of a list.
+
+    About so many; None where nothing is proven to be left out.
+    """
+
+    rows: int | None = None
+    body_bytes: int | None = None
+    learner_ids: int | None = None
+    course_ids: int | None = None
+
+    def __bool__(self) -> bool:
+        return self != SilentCaps()
+
+    def __str__(self) -> str:
+        parts = []
+        if self.rows is not None and self.body_bytes is not None:
+            parts.append(f"answers at about {self.rows:,} rows ({self.body_bytes:,} bytes)")
+        for ids, name in ((self.learner_ids, "learner"), (self.course_ids, "course")):
+            if ids is not None:
+                parts.append(f"lists of {name} ids at about {ids:,}")
+        return f"the service silently cuts {' and '.join(parts)}" if parts else ""
+
+
 @dataclass(slots=True)
 class Counters:
     """The mutable numbers of a run, and what it gave up; one task at a time changes them."""
@@ -73,6 +98,7 @@ class FetchReport:
         rows: rows received that are wanted, before duplicates are dropped.
         surplus: rows received besides, because the plan asked for more than is wanted.
         cap_checks: calls made to find out whether a silent cap cuts answers short.
+        silent_caps: those that were proven; what they cut short was asked for again, in parts.
         hedges: slow calls that were made a second time.
         duplicates: rows dropped because the same row had come before.
         conflicts: the first thousand pairs of rows with one id and different content.
@@ -94,6 +120,7 @@ class FetchReport:
     splits: int
     confirmations: int
     cap_checks: int
+    silent_caps: SilentCaps
     rows: int
     surplus: int
     hedges: int

@@ -42,6 +42,18 @@ class IdCounts:
     failed: int
 
 
+@dataclass(frozen=True, slots=True)
+class PairCounts:
+    """How many pairs were asked for and are missing; `quarantined` were rejected as pairs.
+
+    A side that is not asked for by ids counts as one.
+    """
+
+    asked: int
+    missing: int
+    quarantined: int
+
+
 def find_missing(missing: Sequence[Rectangle], before: Unfetched, now: Unfetched) -> Unfetched:
     """Name everything that is missing, by what is known of it last.
 
@@ -135,6 +147,15 @@ def count_ids(
             failed=len(failed) + len(unsure),
         )
     return counts, tuple(unconfirmed)
+
+
+def count_pairs(region: Region, missing: Sequence[Rectangle], entries: Unfetched) -> PairCounts:
+    """Count the pairs that are missing; takes what `count_ids` takes."""
+    return PairCounts(
+        asked=region.pairs,
+        missing=sum(rectangle.pairs for rectangle in missing),
+        quarantined=sum(_rectangle(e).pairs for e in entries.quarantined if e.is_of_pairs),
+    )
 
 
 class _Rest:

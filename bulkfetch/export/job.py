@@ -11,7 +11,7 @@ import functools
 import gc
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -48,7 +48,6 @@ OPERATION = "getEnrollments"
 _SHORTEST_S = 0.001
 LISTS = ("quarantined", "failed")
 _NOTES_EVERY_S = 5.0
-_CAPS = "caps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +230,7 @@ class ExportJob:
             def doubts(rectangle: Rectangle, rows: int, body_bytes: int) -> bool:
                 return caps.doubts(rectangle, Volume(rows, body_bytes))
 
-            return await self._offload(journal.take_back, doubts, _CAPS, caps.describe())
+            return await self._offload(journal.take_back, doubts, "caps", asdict(caps.proven))
 
         async with (
             self._recorded(journal, pace),
@@ -257,7 +256,7 @@ class ExportJob:
                     options = replace(options, deadline_s=left_s)
             self._phase = "fetching"
             caps = Caps(missing)
-            caps.recall(await self._offload(journal.recall, _CAPS))
+            caps.recall(await self._offload(journal.silent_caps))
             exchange = HttpExchange(service, ArrowDecoder(), counters, region)
             await fetch_region(
                 region,

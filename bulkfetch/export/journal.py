@@ -28,6 +28,7 @@ from typing import Any
 import pyarrow as pa
 
 from bulkfetch.engine.listing import ListedPage
+from bulkfetch.engine.outcome import SilentCaps
 from bulkfetch.errors import Anomaly, FailedIds, UsageError
 from bulkfetch.export.cover import is_covered
 from bulkfetch.export.database import is_blank, mapped
@@ -469,7 +470,7 @@ class Journal:
         """Keep a value, ready for JSON, instead of the one before.
 
         `timeline` is how the runs went over time, `pace` what they learned of the service. `caps`,
-        what they proved of its silent caps, is kept by `take_back` alone.
+        its silent caps, is kept by `take_back` alone.
 
         Raises:
             SinkError: the disk is full or fails.
@@ -488,6 +489,13 @@ class Journal:
             return None if text is None else json.loads(text)
         except ValueError:
             raise self._file.damaged() from None
+
+    def silent_caps(self) -> SilentCaps:
+        """Return what `take_back` was told under the key `caps`; what cannot be read is none."""
+        found = self.recall("caps")
+        known = found if isinstance(found, dict) else {}
+        values = (known.get(field.name) for field in fields(SilentCaps))
+        return SilentCaps(*(value if isinstance(value, int) else None for value in values))
 
     def close(self) -> None:
         """Close the file and let the next run have it."""

@@ -10,6 +10,10 @@ run that fails or is stopped has one, too. These are its keys (the README explai
   `confirmed_empty`, `quarantined` and `failed` (see `completeness`); null where no ids were asked
   for, or not listed yet. `quarantined` and `failed` name them, with `cause`, `attempts` and
   `tried_at`. `ids_asked` and `confirmed_empty` repeat two of the counts.
+* `pairs` of a learner and a course (or ids, where one side alone was asked for): how many were
+  `asked`, how many are `missing`, and how many of those were rejected as pairs, though each of
+  their ids was not: `quarantined`; null where the account's ids are not listed yet.
+* `silent_caps` of the service that were proven: see `bulkfetch.SilentCaps`.
 * `listed`: pages and ids of each listing of the account.
 * `statistics`: of `this_run` and of `all_runs`: calls, retries, splits, confirmations, cap checks,
   batches, rows, bytes, `latency_s` of the calls that answered a batch (`p50`, `p90`, `p99`; null
@@ -26,9 +30,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from bulkfetch.engine.listing import ListedPage
-from bulkfetch.engine.outcome import ANOMALIES_KEPT, Counters, Unfetched
+from bulkfetch.engine.outcome import ANOMALIES_KEPT, Counters, SilentCaps, Unfetched
 from bulkfetch.errors import Anomaly, Conflict, FailedIds
-from bulkfetch.export.completeness import IdCounts, count_ids, find_missing
+from bulkfetch.export.completeness import IdCounts, PairCounts, count_ids, count_pairs, find_missing
 from bulkfetch.export.journal import Effort, Journal, JournalTotals, RunRecord
 from bulkfetch.export.publish import Published
 from bulkfetch.plan.rectangle import Axis, Side
@@ -46,6 +50,8 @@ class Findings:
         unfetched: what is missing, named.
         unconfirmed: ids that failed without being named by it.
         counts: of the states of the ids.
+        pairs: likewise of pairs; None while it is not known what is asked for.
+        silent_caps: what was proven of them.
         listed: of each listing of the account's ids, what is reported.
     """
 
@@ -53,6 +59,8 @@ class Findings:
     unfetched: Unfetched
     unconfirmed: tuple[FailedIds, ...]
     counts: Mapping[Axis, IdCounts | None]
+    pairs: PairCounts | None
+    silent_caps: SilentCaps
     totals: JournalTotals
     anomalies: Sequence[Anomaly]
     this_run: RunRecord
@@ -89,6 +97,7 @@ def read_findings(journal: Journal, counters: Counters) -> Findings:
     unfetched = Unfetched()
     unconfirmed: tuple[FailedIds, ...] = ()
     counts: dict[Axis, IdCounts | None] = dict.fromkeys(Axis)
+    pairs: PairCounts | None = None
     if identity.is_settled:
         missing = rest_of(region, journal.each_finished())
         if missing:
@@ -96,12 +105,15 @@ def read_findings(journal: Journal, counters: Counters) -> Findings:
             before = Unfetched(tuple(quarantined), tuple(failed))
             unfetched = find_missing(missing, before, counters.unfetched())
         counts, unconfirmed = count_ids(region, missing, unfetched, journal.returned_ids())
+        pairs = count_pairs(region, missing, unfetched)
     this_run, all_runs = journal.records(effort_of(counters))
     return Findings(
         is_settled=identity.is_settled,
         unfetched=unfetched,
         unconfirmed=unconfirmed,
         counts=counts,
+        pairs=pairs,
+        silent_caps=journal.silent_caps(),
         totals=journal.totals(),
         anomalies=journal.anomalies(ANOMALIES_KEPT),
         this_run=this_run,
@@ -173,6 +185,8 @@ def make_report(
             axis.value: 0 if count is None else count.confirmed_empty
             for axis, count in counts.items()
         },
+        "pairs": None if findings is None or findings.pairs is None else asdict(findings.pairs),
+        "silent_caps": None if findings is None else asdict(findings.silent_caps),
         "quarantined": [_entry(entry) for entry in quarantined],
         "failed": [_entry(entry) for entry in failed],
         "listed": {} if findings is None else findings.listed,

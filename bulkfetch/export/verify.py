@@ -84,7 +84,8 @@ class Verified:
         sample: the ids that were asked for again; None for all, or for samples of both sides.
         ids_checked: how many ids of each side were asked for; None where none were named.
         unfetched: what could not be asked for again; it is not compared.
-        is_unfinished: whether the export had not fetched everything when it was verified.
+        asked_pairs: how many the export asks for; a side without ids counts as one.
+        missing_pairs: how many of them it had not fetched when it was verified.
         filled: when the journal's rows came, from and to, in seconds since 1970; None if none did.
         asked: when they were asked for again.
         calls: how many it took.
@@ -95,10 +96,16 @@ class Verified:
     sample: Sample | None
     ids_checked: dict[Axis, int | None]
     unfetched: Unfetched
-    is_unfinished: bool
+    asked_pairs: int
+    missing_pairs: int
     filled: tuple[float, float] | None
     asked: tuple[float, float]
     calls: int
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the export had not fetched everything."""
+        return self.missing_pairs > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ class _Plan:
     sample: Sample | None
     ids: int
     pairs: int
-    is_unfinished: bool
+    missing_pairs: int
     filled: tuple[float, float] | None
 
 
@@ -168,7 +175,8 @@ class VerifyJob:
                 sample=plan.sample,
                 ids_checked={axis: _count(self._fetched, axis) for axis in Axis},
                 unfetched=unfetched,
-                is_unfinished=plan.is_unfinished,
+                asked_pairs=plan.region.pairs,
+                missing_pairs=plan.missing_pairs,
                 filled=plan.filled,
                 asked=asked,
                 calls=self._counters.calls,
@@ -240,7 +248,7 @@ class VerifyJob:
             sample=sample,
             ids=max(_count(calls, axis) or 0 for axis in Axis),
             pairs=sum(call.pairs for call in calls),
-            is_unfinished=bool(rest_of(identity.region, finished)),
+            missing_pairs=sum(rest.pairs for rest in rest_of(identity.region, finished)),
             filled=journal.times(),
         )
 

@@ -103,6 +103,8 @@ def test_a_run_in_which_everything_is_rejected_is_stopped(
     assert found
     assert "more than 5 ids or pairs were rejected" in said
     assert "Wrong parameters" in said
+    assert "Everything else" not in said
+    assert "Kept in the journal: " in said
     kept = fetched(place)
     assert len(kept) < len(learners) * len(place.account.course_ids) / 2
     # When the ids are mended the same command goes on with what was not asked for yet.
@@ -123,6 +125,7 @@ def test_no_call_begins_after_the_deadline(bulkfetch: Bulkfetch, serve: Serve) -
     assert result.returncode == 3
     said, command = last_lines(result)
     assert "the time given with the deadline was over" in said
+    assert "Kept in the journal: " in said
     calls = place.simulator.ledger.calls
     begun = [call.started_s for call in calls]
     assert max(begun) - min(begun) < 2.2
@@ -145,6 +148,7 @@ def test_an_outage_that_lasts_too_long_ends_the_run(bulkfetch: Bulkfetch, serve:
     assert "The service is unreachable since" in said
     assert "answers again" not in said
     assert "the service does not answer" in said
+    assert "Kept in the journal: " in said
     kept = fetched(place)
     assert kept
     before = len(place.simulator.ledger.calls)

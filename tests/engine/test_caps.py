@@ -63,6 +63,7 @@ async def test_rows_past_a_silent_cap_are_not_missed(
     assert sorted(rows) == sorted(account.enrollments())
     assert report.duplicates == report.conflict_count == 0
     assert report.is_complete
+    assert report.silent_caps.rows == at
 
 
 @pytest.mark.parametrize(("at", "batch_size"), [(30, 100), (50, 100), (99, 100), (7, 20), (29, 20)])

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from bulkfetch.engine.outcome import Unfetched
 from bulkfetch.errors import FailedIds
-from bulkfetch.export.completeness import NEVER_ASKED, count_ids, find_missing
+from bulkfetch.export.completeness import (
+    NEVER_ASKED,
+    PairCounts,
+    count_ids,
+    count_pairs,
+    find_missing,
+)
 from bulkfetch.inputs import make_region
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side, subtract
 
@@ -175,6 +181,8 @@ def test_a_batch_that_fails_names_its_learners_a_pair_at_fault_both_of_its_ids()
     assert (learners.returned, learners.quarantined, learners.failed) == (3, 1, 2)
     assert (courses.returned, courses.quarantined, courses.failed) == (3, 1, 0)
     assert unconfirmed == ()
+    # Neither of them is bad by itself: the pair is counted apart.
+    assert count_pairs(region, subtract(region, rest), found) == PairCounts(24, 9, 1)
 
 
 def test_what_was_tried_before_remains_until_it_is_fetched_or_tried_again() -> None:

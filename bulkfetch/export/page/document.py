@@ -12,6 +12,7 @@ from hashlib import sha256
 from html import escape
 from importlib.resources import files
 
+from bulkfetch.engine.outcome import SilentCaps
 from bulkfetch.export.page.chart import show_seconds
 from bulkfetch.export.page.history import History
 from bulkfetch.export.page.parts import (
@@ -103,8 +104,10 @@ def _header(data: PageData) -> str:
 def _completeness(report: Json) -> str:
     """Say in numbers what became of every id."""
     counts = {side: count for side, count in part_of(report, "ids").items() if count}
+    more = _besides(report)
     if not counts:
-        return section("Completeness", "<p>No ids were asked for: the whole account was.</p>")
+        whole = "<p>No ids were asked for: the whole account was.</p>"
+        return section("Completeness", whole + more)
     rows = [
         [
             side.capitalize(),
@@ -124,7 +127,27 @@ def _completeness(report: Json) -> str:
         " came. Quarantined: the service rejects the id. Failed: it could not be fetched.</p>"
     )
     key = legend([(state, state.replace("_", " ").capitalize(), "") for state in _STATES])
-    return section("Completeness", table(heads, rows) + bars + key + words)
+    return section("Completeness", table(heads, rows) + bars + key + words + more)
+
+
+def _besides(report: Json) -> str:
+    """Say how many pairs are missing, and what the service leaves out in silence."""
+    pairs = part_of(report, "pairs")
+    said = []
+    if pairs.get("missing"):
+        said.append(
+            f"Missing: {show_count(pairs['missing'])} of {show_count(pairs['asked'])} pairs of a"
+            " learner and a course; a side without ids counts as one."
+        )
+    if pairs.get("quarantined"):
+        said.append(
+            f"{show_count(pairs['quarantined'])} of them are quarantined as pairs: the service"
+            " rejects the two ids together, not one of them."
+        )
+    caps = SilentCaps(**part_of(report, "silent_caps"))
+    if caps:
+        said.append(f"A silent cap was proven: {caps}. More than that was asked for in parts.")
+    return "".join(f"<p>{sentence}</p>" for sentence in said)
 
 
 def _bar(side: str, count: Json) -> str:

@@ -1,0 +1,111 @@
+"""The last words say in numbers what is kept and what is missing, and nothing that is not true."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Bulkfetch = Callable[..., subprocess.CompletedProcess[bytes]]
+Serve = Callable[..., Any]
+ALONG = ("--shape", "learners", "--batch-size", "20", "--workers", "2")
+STANDING = re.compile(
+    r"Kept in the journal: ([\d,]+) rows? of ([\d,]+) batch(?:es)?\. "
+    r"Missing: ([\d,]+) of 12,000 pairs\."
+)
+
+
+def words(result: subprocess.CompletedProcess[bytes]) -> str:
+    """Return what stands before the command that goes on."""
+    said, command = result.stderr.decode().splitlines()[-2:]
+    assert command.startswith("  bulkfetch ")
+    return said
+
+
+def numbers(said: str) -> tuple[int, int, int]:
+    found = STANDING.search(said)
+    assert found, said
+    rows, batches, missing = (int(number.replace(",", "")) for number in found.groups())
+    return rows, batches, missing
+
+
+def test_a_bad_id_is_all_that_is_missing(bulkfetch: Bulkfetch, serve: Serve) -> None:
+    place = serve()
+    place.simulator._service.poison_learners = frozenset(place.account.learner_ids[17:18])
+    result = bulkfetch(*place.export("--report", "r.json"))
+    assert result.returncode == 3
+    said = words(result)
+    assert said.startswith("Everything else was fetched. Kept in the journal: ")
+    report = json.loads((place.directory / "r.json").read_text())
+    assert numbers(said) == (report["rows"], report["statistics"]["all_runs"]["batches"], 20)
+    assert report["pairs"] == {"asked": 12_000, "missing": 20, "quarantined": 0}
+    # Whoever works with such a journal is told the same.
+    result = bulkfetch("verify", "o.csv.bulkfetch", "--full", "--token-file", "token.txt")
+    assert result.returncode == 0, result.stderr
+    assert b"the export is incomplete: it lacks 20 of 12,000 pairs" in result.stderr
+    result = bulkfetch("publish", "o.csv.bulkfetch", "-o", "p.csv")
+    assert result.returncode == 3
+    assert words(result) == "Run the export again for the rest, then publish with:"
+
+
+def test_where_nearly_everything_is_rejected_nobody_says_that_the_rest_was_fetched(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    learners = sorted(place.account.learner_ids)
+    place.simulator._service.poison_learners = frozenset(learners[20:])
+    arguments = place.export(*ALONG, "--max-quarantined", "1000")
+    (place.directory / "learners.txt").write_text("\n".join(learners[:60]))
+    result = bulkfetch(*arguments)
+    assert result.returncode == 3
+    assert "Everything else" not in result.stderr.decode()
+    assert "Missing: 800 of 1,200 pairs. When what was rejected is mended" in words(result)
+
+
+def test_a_run_that_is_refused_says_that_nothing_was_fetched(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    (place.directory / "token.txt").write_text("another-token")
+    result = bulkfetch(*place.export(*ALONG))
+    assert result.returncode == 4
+    assert words(result) == "Nothing was fetched of 12,000 pairs. When that is mended, go on with:"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_says_what_it_has(serve: Serve, number: int) -> None:
+    place = serve({"name": "slow", "latency": {"base_ms": 300.0}})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bulkfetch", *place.export(*ALONG)],
+        cwd=place.directory,
+        stderr=subprocess.PIPE,
+    )
+    while sum(call.whole for call in list(place.simulator.ledger.calls)) < 14:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    said = stderr.decode()
+    assert re.search(r"^(Interrupted|Terminated)\. Kept in the journal", said, re.MULTILINE)
+    rows, batches, missing = numbers(said)
+    assert 0 < rows < 5_000
+    assert 12_000 - missing == batches * 20 * 20
+
+
+def test_a_silent_cap_that_was_proven_is_said(bulkfetch: Bulkfetch, serve: Serve) -> None:
+    place = serve({"name": "capped", "limits": {"max_rows": {"at": 300, "past": "silent-cap"}}})
+    result = bulkfetch(*place.export("--report", "r.json", "--shape", "learners"))
+    assert result.returncode == 0, result.stderr
+    assert b"the service silently cuts answers at about 300 rows" in result.stderr
+    caps = json.loads((place.directory / "r.json").read_text())["silent_caps"]
+    assert caps["rows"] == 300
+    assert caps["body_bytes"] > 0
+    assert caps["learner_ids"] is caps["course_ids"] is None
+    result = bulkfetch("report", "o.csv.bulkfetch", "-o", "p.html")
+    assert result.returncode == 0
+    assert "answers at about 300 rows" in (place.directory / "p.html").read_text()
