@@ -2,15 +2,19 @@
 
 Columns are named by the user or guessed from the usual names. A table gives its cells as they are,
 with the line where they stand: what an id or a pair may be is for the reader of ids or pairs to
-say. Everything wrong with a file is said in one sentence.
+say. Everything wrong with a file is said in one sentence. No more of a file is held than a line or
+a batch of rows: a table of people has many columns beside the one that holds their ids.
 """
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bulkfetch.errors import UsageError
 from bulkfetch.plan.rectangle import Axis
@@ -36,28 +40,46 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
     return Path(before), column
 
 
-def decode_text(data: bytes, name: str) -> str:
-    """Decode a file's bytes.
+@contextlib.contextmanager
+def opened(path: Path | None, name: str, what: str) -> Generator[BinaryIO, None, None]:
+    """Open a file, or standard input for None, and say what it is if it cannot be read.
 
     Raises:
-        UsageError: they are neither UTF-8 nor UTF-16.
+        UsageError: it cannot be read, now or in the block, or is no text there.
     """
-    encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        with io.BytesIO(sys.stdin.buffer.read()) if path is None else path.open("rb") as file:
+            yield file if file.seekable() else io.BytesIO(file.read())
+    except OSError as error:
+        raise UsageError(f"The {what} {name} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise UsageError(f"The id list {name} is not text in UTF-8.") from None
 
 
-def from_csv(text: str, name: str, choose: Choose) -> Cells:
+def lines_of(file: BinaryIO, newline: str = "\n") -> Iterator[str]:
+    """Yield the lines of UTF-8 or UTF-16; `newline` is what ends one, as `open` takes it.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    is_wide = file.read(2) in {b"\xff\xfe", b"\xfe\xff"}
+    file.seek(0)
+    encoding = "utf-16" if is_wide else "utf-8-sig"
+    with io.TextIOWrapper(file, encoding, newline=newline) as lines:
+        yield from lines
+
+
+def from_csv(file: BinaryIO, name: str, choose: Choose) -> Cells:
     """Yield the cells of each row, empty where a row is too short; its header is the first line.
 
     Raises:
+        UnicodeDecodeError: it is no text.
         UsageError: it is no CSV, or has no such columns.
     """
-    header = text.partition("\n")[0]
+    lines = lines_of(file, newline="")
+    header = next(lines, "")
     delimiter = max(_DELIMITERS, key=header.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = csv.reader(chain([header], lines), delimiter=delimiter)
     try:
         positions = choose(next(rows, []))
         for row in rows:
@@ -66,15 +88,16 @@ def from_csv(text: str, name: str, choose: Choose) -> Cells:
         raise UsageError(f"Line {rows.line_num} of {name} is not CSV: {error}.") from None
 
 
-def from_jsonl(text: str, name: str, choose: Choose, *, count: int) -> Cells:
+def from_jsonl(file: BinaryIO, name: str, choose: Choose, *, count: int) -> Cells:
     """Yield what each line holds: an object with the columns as keys, or the ids by themselves.
 
     One id stands by itself as a string, `count` of them as an array.
 
     Raises:
+        UnicodeDecodeError: it is no text.
         UsageError: a line is no JSON, or does not hold so many ids.
     """
-    for line, content in enumerate(text.split("\n"), 1):
+    for line, content in enumerate(lines_of(file), 1):
         if not content.strip():
             continue
         try:
@@ -96,27 +119,29 @@ def from_jsonl(text: str, name: str, choose: Choose, *, count: int) -> Cells:
         yield line, value
 
 
-def from_parquet(path: Path, choose: Choose) -> Cells:
-    """Return the cells of each row, empty where there is none.
+def from_parquet(file: BinaryIO, name: str, choose: Choose) -> Cells:
+    """Yield the cells of each row, empty where there is none.
 
     Raises:
-        OSError: it cannot be read.
         UsageError: it is no Parquet, or has no such columns of ids.
     """
     pa = import_pyarrow()
     import pyarrow.parquet as pq  # noqa: PLC0415 - only for such a file
 
+    line = 0
     try:
-        with path.open("rb") as stream:
-            file = pq.ParquetFile(stream)
-            names = file.schema_arrow.names
-            chosen = [names[at] for at in choose(names)]
-            table = file.read(chosen)
-        columns = [_text_of(table.column(name), f"{path}:{name}").to_pylist() for name in chosen]
+        table = pq.ParquetFile(file)
+        schema = table.schema_arrow
+        titles = [schema.names[at] for at in choose(schema.names)]
+        for title in titles:
+            _require_text(schema.field(title).type, f"{name}:{title}")
+        for batch in table.iter_batches(columns=titles):
+            columns = [batch.column(title).cast(pa.string()).to_pylist() for title in titles]
+            for row in zip(*columns, strict=True):
+                line += 1
+                yield line, [cell or "" for cell in row]
     except pa.ArrowException:
-        raise UsageError(f"The file {path} cannot be read as Parquet with ids as text.") from None
-    rows = zip(*columns, strict=True)
-    return ((line, [cell or "" for cell in row]) for line, row in enumerate(rows, 1))
+        raise UsageError(f"The file {name} cannot be read as Parquet with ids as text.") from None
 
 
 def choose_column(columns: list[str], name: str, column: str | None, axis: Axis) -> int:
@@ -145,14 +170,15 @@ def choose_column(columns: list[str], name: str, column: str | None, axis: Axis)
     )
 
 
-def _text_of(column: Any, name: str) -> Any:
-    """Return a column of Parquet as text.
+def _require_text(kind: Any, name: str) -> None:
+    """Check that a column of Parquet is of a type that ids are kept in.
 
     Raises:
-        UsageError: it is of a type that no id is kept in.
+        UsageError: it is not.
     """
     pa = import_pyarrow()
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     if pa.types.is_floating(kind):
         raise UsageError(
             f"The column {name} holds numbers with a fraction ({kind}), not ids: pandas makes such "
@@ -162,7 +188,6 @@ def _text_of(column: Any, name: str) -> Any:
     is_other = (pa.types.is_integer, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null)
     if not any(is_kind(kind) for is_kind in (*is_text, *is_other)):
         raise UsageError(f"The column {name} holds {kind}, not ids: write it as text.")
-    return column.cast(pa.string())
 
 
 def _plain(title: str) -> str:

@@ -5,17 +5,18 @@ is named after a colon or guessed from the usual names. Everything wrong with a 
 sentence, with the line where it stands.
 """
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from bulkfetch.cli.columns import (
     Cells,
     choose_column,
-    decode_text,
     from_csv,
     from_jsonl,
     from_parquet,
+    lines_of,
+    opened,
     split_spec,
 )
 from bulkfetch.errors import UsageError
@@ -35,52 +36,40 @@ def read_ids(spec: str, axis: Axis) -> list[str]:
     Raises:
         UsageError: the file cannot be read, has no such column, or holds no or unusable ids.
     """
-    ids: Iterable[tuple[int, str]]
-    if spec == "-":
-        name, ids = "standard input", _from_text(decode_text(sys.stdin.buffer.read(), "-"))
-    else:
-        path, column = split_spec(spec)
-        name = str(path)
-        try:
-            ids = _from_file(path, column, axis)
-        except OSError as error:
-            raise UsageError(f"The id list {name} cannot be read: {error.strerror}.") from None
+    path, column = (None, None) if spec == "-" else split_spec(spec)
+    name = "standard input" if path is None else str(path)
     unique: dict[str, None] = {}
-    for line, raw in ids:
-        value = raw.strip()
-        if not value:
-            continue
-        if len(value) > LONGEST_ID:
-            raise UsageError(f"Line {line} of {name} is too long to be an id.")
-        require_sendable(value, f"Line {line} of {name}")
-        unique[value] = None
+    with opened(path, name, "id list") as file:
+        for line, raw in _read(file, name, column, axis):
+            value = raw.strip()
+            if not value or value in unique:
+                continue
+            if len(value) > LONGEST_ID:
+                raise UsageError(f"Line {line} of {name} is too long to be an id.")
+            require_sendable(value, f"Line {line} of {name}")
+            unique[value] = None
     if not unique:
         raise UsageError(f"The id list {name} holds no ids.")
     return list(unique)
 
 
-def _from_file(path: Path, column: str | None, axis: Axis) -> Iterable[tuple[int, str]]:
-    name, suffix = str(path), path.suffix.lower()
+def _read(file: BinaryIO, name: str, column: str | None, axis: Axis) -> Iterator[tuple[int, str]]:
+    suffix = Path(name).suffix.lower()
 
     def choose(titles: list[str]) -> list[int]:
         return [choose_column(titles, name, column, axis)]
 
     if suffix == ".parquet":
-        return _only(from_parquet(path, choose))
-    text = decode_text(path.read_bytes(), name)
+        return _only(from_parquet(file, name, choose))
     if suffix in {".csv", ".tsv"}:
-        return _only(from_csv(text, name, choose))
+        return _only(from_csv(file, name, choose))
     if suffix in {".jsonl", ".ndjson"}:
-        return _only(from_jsonl(text, name, choose, count=1))
+        return _only(from_jsonl(file, name, choose, count=1))
     if column is not None:
-        raise UsageError(f"The file {path} is read as text, one id a line: it has no columns.")
-    return _from_text(text)
+        raise UsageError(f"The file {name} is read as text, one id a line: it has no columns.")
+    return enumerate(lines_of(file), 1)
 
 
 def _only(cells: Cells) -> Iterator[tuple[int, str]]:
     """Yield the only cell of each line."""
     return ((line, cell) for line, (cell,) in cells)
-
-
-def _from_text(text: str) -> Iterator[tuple[int, str]]:
-    return enumerate(text.split("\n"), 1)

@@ -5,18 +5,18 @@ two columns are named after a colon (`pairs.csv:Learner,Course`) or guessed from
 line with one of the two missing is an error: nobody can tell what was meant.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from bulkfetch.cli.columns import (
     Cells,
     Choose,
     choose_column,
-    decode_text,
     from_csv,
     from_jsonl,
     from_parquet,
+    opened,
     split_spec,
 )
 from bulkfetch.cli.ids import LONGEST_ID
@@ -35,20 +35,13 @@ def read_pairs(spec: str) -> list[tuple[str, str]]:
     Raises:
         UsageError: the file cannot be read, has no such columns, or holds no or unusable pairs.
     """
-    if spec == "-":
-        name = "standard input"
-        cells = from_csv(decode_text(sys.stdin.buffer.read(), "-"), name, _chooser(name, None))
-    else:
-        path, named = split_spec(spec)
-        name = str(path)
-        columns = None if named is None else named.split(",")
-        if columns is not None and len(columns) != len(Axis):
-            raise UsageError(f"Name two columns after the colon: {name}:LEARNER,COURSE.")
-        try:
-            cells = _from_file(path, _chooser(name, columns))
-        except OSError as error:
-            raise UsageError(f"The pairs {name} cannot be read: {error.strerror}.") from None
-    pairs = list(_checked(cells, name))
+    path, named = (None, None) if spec == "-" else split_spec(spec)
+    name = "standard input" if path is None else str(path)
+    columns = None if named is None else named.split(",")
+    if columns is not None and len(columns) != len(Axis):
+        raise UsageError(f"Name two columns after the colon: {name}:LEARNER,COURSE.")
+    with opened(path, name, "pairs") as file:
+        pairs = list(_checked(_read(file, name, _chooser(name, columns)), name))
     if not pairs:
         raise UsageError(f"The file {name} holds no pairs.")
     return pairs
@@ -71,14 +64,13 @@ def _checked(cells: Cells, name: str) -> Iterator[tuple[str, str]]:
         yield learner, course
 
 
-def _from_file(path: Path, choose: Choose) -> Cells:
-    name, suffix = str(path), path.suffix.lower()
+def _read(file: BinaryIO, name: str, choose: Choose) -> Cells:
+    suffix = Path(name).suffix.lower()
     if suffix == ".parquet":
-        return from_parquet(path, choose)
-    text = decode_text(path.read_bytes(), name)
+        return from_parquet(file, name, choose)
     if suffix in {".jsonl", ".ndjson"}:
-        return from_jsonl(text, name, choose, count=len(Axis))
-    return from_csv(text, name, choose)
+        return from_jsonl(file, name, choose, count=len(Axis))
+    return from_csv(file, name, choose)
 
 
 def _chooser(name: str, columns: list[str] | None) -> Choose:

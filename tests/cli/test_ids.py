@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -81,3 +82,19 @@ def test_what_cannot_be_read_is_one_sentence(
 def test_a_million_ids_are_read(tmp_path: Path) -> None:
     path = write(tmp_path / "ids.txt", "\n".join(f"learner-{n}" for n in range(1_000_000)))
     assert len(read_ids(path, Axis.LEARNERS)) == 1_000_000
+
+
+@pytest.mark.parametrize("name", ["people.csv", "people.jsonl"])
+def test_of_a_wide_table_nothing_is_held_but_the_ids(tmp_path: Path, name: str) -> None:
+    about = "x" * 1_000
+    rows = [{"id": f"learner-{n}", "about": about} for n in range(20_000)]
+    lines = ["id,about", *(",".join(row.values()) for row in rows)]
+    if name == "people.jsonl":
+        lines = [json.dumps(row) for row in rows]
+    write(tmp_path / name, "\n".join(lines))
+    tracemalloc.start()
+    ids = read_ids(str(tmp_path / name), Axis.LEARNERS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(ids) == 20_000
+    assert peak < 5_000_000 < (tmp_path / name).stat().st_size / 4
