@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import aiohttp
 import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from bulkfetch.dedupe import Deduplicator
 from bulkfetch.engine.asking import Service
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 RowsT = TypeVar("RowsT")
 
 _BATCHES_AHEAD = 1
+_ROWS_IN_A_GO = 512  # before others use the loop
 _GOODBYE_S = 5.0
 _ONCE = "A fetch can be iterated once: ask the client for another."
 
@@ -328,6 +330,12 @@ class Fetch:
         self._started_at = self._runtime.clock()
         send, receive = anyio.create_memory_object_stream[Batch[RowsT]](_BATCHES_AHEAD)
 
+        async def hand_on(batch: Batch[RowsT]) -> None:
+            try:
+                send.send_nowait(batch)
+            except anyio.WouldBlock:
+                await send.send(batch)
+
         async def run(service: Service, places: Places) -> Unfetched:
             async with send:
                 everything = rest_of(self._region, [])
@@ -337,7 +345,7 @@ class Fetch:
                     self._region,
                     everything,
                     Caller(exchange, service.desk, self._counters),
-                    send.send,
+                    hand_on,
                     options=self._options,
                     runtime=self._runtime,
                     counters=self._counters,
@@ -352,12 +360,15 @@ class Fetch:
             receive.close()
             raise
         try:
-            async for batch in receive:
+            in_a_go = 0
+            while (batch := await _take(receive)) is not None:
                 self._note(batch)
                 for number, rows in enumerate(batch.fetched.rows):
-                    if number:  # a large answer is not taken in one go: others use the loop, too
+                    if number or in_a_go > _ROWS_IN_A_GO:
                         await asyncio.sleep(0)
+                        in_a_go = 0
                     yield rows
+                in_a_go += batch.fetched.count
             self._unfetched = await task
         finally:
             receive.close()
@@ -374,3 +385,13 @@ class Fetch:
             self._seen[Axis.LEARNERS] |= batch.fetched.learner_ids
         if self._region.courses is not None:
             self._seen[Axis.COURSES] |= batch.fetched.course_ids
+
+
+async def _take(receive: MemoryObjectReceiveStream[Batch[RowsT]]) -> Batch[RowsT] | None:
+    """Return the next batch, at once if it is there; None at the end."""
+    with contextlib.suppress(anyio.EndOfStream):
+        try:
+            return receive.receive_nowait()
+        except anyio.WouldBlock:
+            return await receive.receive()
+    return None

@@ -24,7 +24,7 @@ from bulkfetch.errors import (
 )
 from bulkfetch.http.tokens import Lease, TokenDesk
 from bulkfetch.http.transport import Answer
-from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 from bulkfetch.plan.region import Region, Selection, Selector
 from bulkfetch.wire.decode import Decoded, Decoder
 from bulkfetch.wire.envelope import write_get_enrollments
@@ -168,6 +168,7 @@ class HttpExchange(Generic[RowsT]):
         self._reader = AnswerReader(service.flattener, decoder, service.runtime)
         self._counters = counters
         self._selector = Selector(region)
+        self._asked: dict[str, tuple[Side, frozenset[str]]] = {}
 
     async def ask(
         self, rectangle: Rectangle, lease: Lease, *, fresh: bool
@@ -179,7 +180,9 @@ class HttpExchange(Generic[RowsT]):
             self._counters,
             lease,
             "GetEnrollments",
-            write_get_enrollments(lease.token, *map(rectangle.named, Axis)),
+            write_get_enrollments(
+                lease.token, rectangle.named(Axis.LEARNERS), rectangle.named(Axis.COURSES)
+            ),
             read=lambda answer: self._read(answer, rectangle, lease, asked_at),
             fresh=fresh,
         )
@@ -202,21 +205,14 @@ class HttpExchange(Generic[RowsT]):
         found = await self._reader.read(answer, take)
         await take(len(whole.parts), await note_verdict(found, answer, service, lease))
         parts = [whole.parts[number] for number in sorted(whole.parts)]
+        anomalies = [each for _, found_in_part in parts for each in found_in_part]
         return Fetched(
             rectangle=rectangle,
             rows=tuple(rows for rows, _ in parts),
             count=whole.count,
             learner_ids=frozenset(whole.learner_ids),
             course_ids=frozenset(whole.course_ids),
-            anomalies=tuple(
-                Anomaly(
-                    service.redactor(anomaly.enrollment_id),
-                    anomaly.field,
-                    service.redactor(anomaly.raw),
-                )
-                for _, anomalies in parts
-                for anomaly in anomalies
-            ),
+            anomalies=tuple(map(self._redacted, anomalies)),
             wire_bytes=answer.wire_bytes,
             body_bytes=answer.body_bytes,
             surplus=whole.received - whole.count,
@@ -224,23 +220,32 @@ class HttpExchange(Generic[RowsT]):
             latency_s=service.runtime.clock() - asked_at,
         )
 
+    def _redacted(self, anomaly: Anomaly) -> Anomaly:
+        redactor = self._service.redactor
+        return Anomaly(redactor(anomaly.enrollment_id), anomaly.field, redactor(anomaly.raw))
+
     def _verify(self, decoded: Decoded[RowsT], rectangle: Rectangle) -> None:
         """Check that every row lies in what the call named.
 
         Raises:
             ForeignRowsError: one does not.
         """
-        for name, asked, got in (
-            ("learner", rectangle.named(Axis.LEARNERS), decoded.learner_ids),
-            ("course", rectangle.named(Axis.COURSES), decoded.course_ids),
-        ):
-            foreign = () if asked is None else got.difference(asked)
-            if foreign:
-                shown = self._service.redactor.show(min(foreign), 80)
-                raise ForeignRowsError(
-                    f"The answer holds rows of {len(foreign)} {name}s that were not asked for "
-                    f"(such as {shown}): the service ignored the filter or mixed up answers."
-                )
+        self._verify_side("learner", rectangle.named(Axis.LEARNERS), decoded.learner_ids)
+        self._verify_side("course", rectangle.named(Axis.COURSES), decoded.course_ids)
+
+    def _verify_side(self, name: str, asked: Side, got: frozenset[str]) -> None:
+        if asked is None:
+            return
+        known = self._asked.get(name)
+        if known is None or known[0] is not asked:  # slices, and batches, ask for the same
+            known = self._asked[name] = asked, frozenset(asked)
+        if not got <= known[1]:
+            foreign = got - known[1]
+            shown = self._service.redactor.show(min(foreign), 80)
+            raise ForeignRowsError(
+                f"The answer holds rows of {len(foreign)} {name}s that were not asked for "
+                f"(such as {shown}): the service ignored the filter or mixed up answers."
+            )
 
     async def _keep(self, received: Decoded[RowsT], selection: Selection | None) -> Decoded[RowsT]:
         """Drop the rows that are not wanted."""

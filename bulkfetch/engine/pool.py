@@ -8,9 +8,11 @@ The places are the account's: runs at the same time share them, with the pace th
 them in turn. Each has a pool of its own that knows its deadline, and whether it was stopped.
 """
 
+import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 
 import anyio
 
@@ -35,7 +37,8 @@ class Places:
         self.pace = pace
         self.batches = itertools.count()  # numbers, of all runs
         self.waiting: set[anyio.CancelScope] = set()
-        self.limiter = anyio.CapacityLimiter(pace.limit)
+        self._limit = pace.limit
+        self.limiter = anyio.CapacityLimiter(self._limit)
         self._runs = 0
 
     @contextlib.contextmanager
@@ -52,13 +55,40 @@ class Places:
     def follow(self) -> None:
         """Have as many places as the pace says."""
         limit = self.pace.limit
-        if limit != self.limiter.total_tokens:
-            self.limiter.total_tokens = limit
+        if limit != self._limit:
+            self._limit = self.limiter.total_tokens = limit
 
     def wake(self) -> None:
         """Let everyone who waits look again."""
         for scope in self.waiting:
             scope.cancel()
+
+
+class _Place:
+    """One place, held by the task that enters; every call does, so it takes few steps."""
+
+    __slots__ = ("_limiter", "_permit")
+
+    def __init__(
+        self, limiter: anyio.CapacityLimiter, permit: Callable[[], Awaitable[bool]]
+    ) -> None:
+        self._limiter = limiter
+        self._permit = permit
+
+    async def __aenter__(self) -> bool:
+        await asyncio.sleep(0)  # what has come already is heard before anything else is asked
+        try:
+            self._limiter.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._limiter.acquire()
+        try:
+            return await self._permit()
+        except BaseException:
+            self._limiter.release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._limiter.release()
 
 
 class Pool:
@@ -92,15 +122,13 @@ class Pool:
             self._on_stop(cause)
             self._places.wake()
 
-    @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[bool]:
+    def place(self) -> AbstractAsyncContextManager[bool]:
         """Hold a place in which a call may begin at once; True if it probes a service that is out.
 
         Raises:
             StoppedError: no call may begin any more.
         """
-        async with self._places.limiter:
-            yield await self._permit()
+        return _Place(self._places.limiter, self._permit)
 
     @contextlib.asynccontextmanager
     async def place_besides(self) -> AsyncIterator[None]:

@@ -5,6 +5,7 @@ more; one of ordinary size in one trip; of a large one each portion is inflated 
 its own, one after the other, and the slices are decoded in any number of threads meanwhile.
 """
 
+import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Generic, TypeVar
@@ -17,7 +18,7 @@ from bulkfetch.http.body import Body
 from bulkfetch.http.transport import Answer
 from bulkfetch.runtime import Runtime
 from bulkfetch.wire.cutter import SliceCutter
-from bulkfetch.wire.decode import Decoded, Decoder, decode_document
+from bulkfetch.wire.decode import Decoded, Decoder, decode_document, decode_unscanned
 from bulkfetch.wire.dialect import Source
 from bulkfetch.wire.fault import Fault
 from bulkfetch.wire.flatten import Flattener
@@ -43,6 +44,7 @@ class _Documents:
         self._portions = 0
         self._slices = 0
         self._portion = b""
+        self._only = b""
 
     def feed(self, portion: bytes) -> None:
         """Take bytes as received; `cut` goes through them."""
@@ -57,6 +59,21 @@ class _Documents:
                 self._slices += 1
                 return document
         return None
+
+    def is_small(self) -> bool:
+        """Whether the bytes fed, which are all, are so few that no thread is needed for them."""
+        first = [*itertools.islice(self._pieces, 2)]
+        self._pieces = itertools.chain(first, self._pieces)
+        self._only = b"".join(first)
+        return len(first) <= 1 and len(self._only) < _INLINE_BYTES
+
+    def only(self) -> bytes:
+        """Return a small body as it is.
+
+        The scan proves all that the cutter would refuse to be absent.
+        """
+        self._body.finish()
+        return self._only
 
     def finish(self) -> bytes:
         """Return the last document."""
@@ -112,21 +129,26 @@ class AnswerReader(Generic[RowsT]):
         documents = _Documents(answer.body)
         portion, is_last = await answer.receive(_PORTION_BYTES)
         documents.feed(portion)
-        if is_last and len(portion) < _INLINE_WIRE_BYTES:
-            document = documents.cut()
-            if document is None:
-                return await self._decode(documents.finish())
-        else:
-            step = await self._off_load_step(documents, is_last)
-            if is_last and not isinstance(step, bytes):
-                assert step is not None
-                return step
-            assert not isinstance(step, Decoded | Fault)
-            document = step
+        if is_last and len(portion) < _INLINE_WIRE_BYTES and documents.is_small():
+            return self._read_small(documents)
+        step = await self._off_load_step(documents, is_last)
+        if is_last and not isinstance(step, bytes):
+            assert step is not None
+            return step
+        assert not isinstance(step, Decoded | Fault)
         try:
-            return await self._read_slices(answer, documents, document, is_last, take)
+            return await self._read_slices(answer, documents, step, is_last, take)
         except ExceptionGroup as failures:
             raise first_cause(failures) from None
+
+    def _read_small(self, documents: _Documents) -> Decoded[RowsT] | Fault:
+        """Read an answer that is one small document, and nearly always plain: in one pass then."""
+        columns = self._flattener.scan(documents.only())
+        if columns is not None:
+            return self._decoder.from_columns(columns)
+        cut = documents.cut()
+        assert cut is None
+        return decode_unscanned(documents.finish(), self._flattener, self._decoder)
 
     async def _read_slices(
         self,

@@ -11,7 +11,8 @@ no other call with the same token is under way.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -117,23 +118,27 @@ class TokenDesk:
         self._waiting = 0
         self._current: _Generation | None = None
 
-    @contextlib.asynccontextmanager
-    async def lease(self, needed_s: float = 0.0) -> AsyncIterator[Lease]:
+    def lease(self, needed_s: float = 0.0) -> AbstractAsyncContextManager[Lease]:
         """Hold a token for one call, which takes `needed_s` seconds as far as is known.
 
         Raises:
             CredentialsError: credentials are refused.
             CallError: no token can be had now.
         """
+        return _Use(self, needed_s)
+
+    async def begin_use(self, needed_s: float) -> _Generation:
+        """Begin a call with the present token; see `lease`."""
         generation = await self._fresh(needed_s)
         generation.in_flight += 1
-        try:
-            yield Lease(generation.token.value, generation.number)
-        finally:
-            generation.in_flight -= 1
-            if self._waiting:
-                with anyio.CancelScope(shield=True):
-                    await self._announce()
+        return generation
+
+    async def end_use(self, generation: _Generation) -> None:
+        """Note that a call with this token is over."""
+        generation.in_flight -= 1
+        if self._waiting:
+            with anyio.CancelScope(shield=True):
+                await self._announce()
 
     async def serves(self, lease: Lease) -> None:
         """Note that the service accepted this token."""
@@ -221,3 +226,22 @@ class TokenDesk:
             after_rejection=after_rejection,
         )
         return self._current
+
+
+class _Use:
+    """The use of a token by one call. Every call enters one, so it takes few steps."""
+
+    __slots__ = ("_desk", "_generation", "_needed_s")
+
+    _generation: _Generation
+
+    def __init__(self, desk: TokenDesk, needed_s: float) -> None:
+        self._desk = desk
+        self._needed_s = needed_s
+
+    async def __aenter__(self) -> Lease:
+        self._generation = await self._desk.begin_use(self._needed_s)
+        return Lease(self._generation.token.value, self._generation.number)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._desk.end_use(self._generation)

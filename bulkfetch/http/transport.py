@@ -14,10 +14,13 @@ import contextlib
 import io
 import ssl
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import aiohttp
@@ -41,6 +44,7 @@ from bulkfetch.wire.document import read_fault
 _IS_REUSED: ContextVar[bool] = ContextVar("_IS_REUSED", default=False)
 _ERROR_BODY_CAP_BYTES = 256 * 1024
 _SENT_AT_ONCE_BYTES = 256 * 1024
+_FAILURES = (aiohttp.ClientError, OSError, TimeoutError, EOFError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,49 @@ class Answer:
             self._transport.close()
 
 
+class _Call:
+    """A call under way, in a `with` that holds its answer and classifies what goes wrong in it."""
+
+    __slots__ = ("_answer", "_limits", "_redactor", "_response", "_send")
+
+    _response: aiohttp.ClientResponse
+    _answer: Answer
+
+    def __init__(
+        self,
+        send: Callable[[], Awaitable[tuple[aiohttp.ClientResponse, bool]]],
+        limits: Limits,
+        redactor: Redactor,
+    ) -> None:
+        self._send = send
+        self._limits = limits
+        self._redactor = redactor
+
+    async def __aenter__(self) -> Answer:
+        try:
+            self._response, inflates = await self._send()
+        except _FAILURES as error:
+            raise classify_exception(error, self._redactor) from None
+        self._answer = Answer(self._response, limits=self._limits, inflates=inflates)
+        return self._answer
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._response.__aexit__(kind, error, traceback)
+        except _FAILURES as failure:
+            error = failure
+        if isinstance(error, CallError):
+            self._answer.drop()
+        elif isinstance(error, _FAILURES):
+            self._answer.drop()
+            raise classify_exception(error, self._redactor) from None
+
+
 class Transport:
     """Sends calls through one session.
 
@@ -165,8 +212,7 @@ class Transport:
             total=limits.total_s, sock_connect=limits.connect_s, sock_read=limits.read_s
         )
 
-    @contextlib.asynccontextmanager
-    async def post(
+    def post(
         self,
         url: str,
         body: bytes,
@@ -174,7 +220,7 @@ class Transport:
         *,
         fresh: bool = False,
         on_resend: Callable[[], None] = lambda: None,
-    ) -> AsyncIterator[Answer]:
+    ) -> AbstractAsyncContextManager[Answer]:
         """Send one POST and hold its answer open.
 
         `fresh` asks on a connection that has served nothing else; `on_resend` is called when the
@@ -183,22 +229,8 @@ class Transport:
         Raises:
             CallError: anything that goes wrong, classified; also out of the body of the `with`.
         """
-        answer = None
-        try:
-            response, inflates = await self._send(
-                url, body, headers, fresh=fresh, on_resend=on_resend
-            )
-            async with response:
-                answer = Answer(response, limits=self._limits, inflates=inflates)
-                yield answer
-        except CallError:
-            if answer is not None:
-                answer.drop()
-            raise
-        except (aiohttp.ClientError, OSError, TimeoutError, EOFError, ValueError) as error:
-            if answer is not None:
-                answer.drop()
-            raise classify_exception(error, self._redactor) from None
+        send = partial(self._send, url, body, headers, fresh=fresh, on_resend=on_resend)
+        return _Call(send, self._limits, self._redactor)
 
     async def _send(
         self,
@@ -278,44 +310,43 @@ def open_session(
             raise UsageError(
                 f"The CA bundle {ca_bundle} cannot be read as PEM certificates."
             ) from None
-    served: weakref.WeakSet[Any] = weakref.WeakSet()
     return aiohttp.ClientSession(
-        connector=_make_connector(served, limit=0, ssl=context, force_close=not reuse_connections),
+        connector=_QuietConnector(limit=0, ssl=context, force_close=not reuse_connections),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
-        response_class=_make_response_class(served),
+        response_class=_TrackedResponse,
     )
 
 
-def _make_connector(served: weakref.WeakSet[Any], **settings: Any) -> aiohttp.TCPConnector:
-    """Make a connector that drops idle connections on which something has come unasked."""
+class _QuietConnector(aiohttp.TCPConnector):
+    """Drops idle connections on which something has come unasked, and knows which have served."""
 
-    class QuietConnector(aiohttp.TCPConnector):
-        async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
-            while True:
-                connection = await super().connect(*args, **kwargs)
-                protocol = connection.protocol
-                is_reused = protocol is not None and protocol in served
-                if protocol is None or not is_reused or not protocol.should_close:
-                    _IS_REUSED.set(is_reused)
-                    return connection
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._served: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        while True:
+            connection = await super().connect(*args, **kwargs)
+            protocol = connection.protocol
+            is_reused = protocol is not None and protocol in self._served
+            if protocol is not None and is_reused and protocol.should_close:
                 connection.close()
+                continue
+            if protocol is not None and not is_reused:
+                self._served.add(protocol)
+            _IS_REUSED.set(is_reused)
+            return connection
 
-    return QuietConnector(**settings)
 
+class _TrackedResponse(aiohttp.ClientResponse):
+    """A response that says whether its connection had served before."""
 
-def _make_response_class(served: weakref.WeakSet[Any]) -> type[aiohttp.ClientResponse]:
-    """Make a response class that notes which connections have served, and says if its own had."""
+    is_reused = False
+    transport: asyncio.Transport | None = None
 
-    class TrackedResponse(aiohttp.ClientResponse):
-        is_reused = False
-        transport: asyncio.Transport | None = None
-
-        async def start(self, connection: Any) -> aiohttp.ClientResponse:
-            self.transport = connection.transport
-            self.is_reused = connection.protocol in served
-            served.add(connection.protocol)
-            return await super().start(connection)
-
-    return TrackedResponse
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        self.transport = connection.transport
+        self.is_reused = _IS_REUSED.get()
+        return await super().start(connection)

@@ -67,7 +67,9 @@ class Rectangle:
 
     def named(self, axis: Axis) -> Side:
         """Return the ids that a call names along an axis, or None where it names none."""
-        return None if axis in self.unsent else self.side(axis)
+        if self.unsent and axis in self.unsent:
+            return None
+        return self.learners if axis is Axis.LEARNERS else self.courses
 
     def replace(self, axis: Axis, ids: Side) -> "Rectangle":
         """Return this rectangle with other ids along one axis."""
@@ -93,7 +95,8 @@ class Rectangle:
     @property
     def is_indivisible(self) -> bool:
         """Whether a call names at most one id of each side."""
-        return all(len(self.named(axis) or ()) <= 1 for axis in Axis)
+        learners, courses = self.named(Axis.LEARNERS), self.named(Axis.COURSES)
+        return len(learners or ()) <= 1 and len(courses or ()) <= 1
 
     def longer_axis(self) -> Axis:
         """Return the axis along which a call names more; learners where they are equal."""

@@ -46,6 +46,10 @@ class ArrowDecoder:
 
     def __init__(self) -> None:
         self._schema = arrow_schema()
+        self._types = [
+            (wanted.type, _NUMBERS[field.type].storage if field.type in _NUMBERS else None)
+            for field, wanted in zip(FIELDS, self._schema, strict=True)
+        ]
         self._tables = ValueTables({kind: number.read for kind, number in _NUMBERS.items()})
         self._dictionary = pa.dictionary(pa.int32(), pa.string())
         self._convert = pa_csv.ConvertOptions(
@@ -87,15 +91,15 @@ class ArrowDecoder:
         """See `Decoder.from_columns`."""
         anomalies: list[Anomaly] = []
         arrays = []
-        for position, (field, wanted) in enumerate(zip(FIELDS, self._schema, strict=True)):
-            column = columns.columns[position]
-            number = _NUMBERS.get(field.type)
-            if number is None:
-                arrays.append(pa.array(column, wanted.type))
+        for position, (column, table) in enumerate(
+            zip(columns.columns, self._tables.by_column(), strict=True)
+        ):
+            wanted, storage = self._types[position]
+            if table is None:
+                arrays.append(pa.array(column, wanted))
                 continue
-            table = self._tables.of(field.type)
             values = list(map(table.__getitem__, column))
-            arrays.append(pa.array(values, number.storage).view(wanted.type))
+            arrays.append(pa.array(values, storage).view(wanted))
             if table.unreadable:
                 anomalies += find_anomalies(columns.columns, position, table.unreadable)
         batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema)

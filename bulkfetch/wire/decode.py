@@ -20,6 +20,7 @@ from bulkfetch.wire.values import READERS
 RowsT = TypeVar("RowsT")
 
 _WIDTH = len(FIELDS)
+_REQUIRED = sum(field.required for field in FIELDS)  # the first ones
 _VALUES_KEPT = 16_384
 # What `Enrollment._make` does, without a frame for each.
 _MAKE: Callable[[Any], Enrollment] = partial(tuple.__new__, Enrollment)
@@ -88,6 +89,17 @@ def decode_document(
     columns = flattener.scan(document)
     if columns is not None:
         return decoder.from_columns(columns if source is None else replace(columns, source=source))
+    return decode_unscanned(document, flattener, decoder)
+
+
+def decode_unscanned(
+    document: bytes, flattener: Flattener, decoder: Decoder[RowsT]
+) -> Decoded[RowsT] | Fault:
+    """Parse, flatten and decode one document that is not plain.
+
+    Raises:
+        MalformedAnswerError: the document is not a whole, acceptable answer.
+    """
     found = flattener.flatten(document)
     if isinstance(found, Fault):
         return found
@@ -144,17 +156,17 @@ class ObjectDecoder:
             raise UnprovenError
         anomalies: list[Anomaly] = []
         typed: list[Sequence[object]] = []
-        for position, (field, texts) in enumerate(zip(FIELDS, columns, strict=True)):
-            if field.required:
+        for position, (texts, table) in enumerate(
+            zip(columns, self._tables.by_column(), strict=True)
+        ):
+            if position < _REQUIRED:
                 typed.append(texts)
-                continue
-            if field.type is FieldType.TEXT:
+            elif table is None:
                 typed.append([text or None for text in texts])
-                continue
-            table = self._tables.of(field.type)
-            typed.append(list(map(table.__getitem__, texts)))
-            if table.unreadable:
-                anomalies += find_anomalies(columns, position, table.unreadable)
+            else:
+                typed.append(list(map(table.__getitem__, texts)))
+                if table.unreadable:
+                    anomalies += find_anomalies(columns, position, table.unreadable)
         return Decoded(
             rows=list(map(_MAKE, zip(*typed, strict=True))),
             count=count,
@@ -193,17 +205,25 @@ class ValueTables:
 
     def __init__(self, readers: Mapping[FieldType, Callable[[str], object]]) -> None:
         self._readers = readers
-        self._tables: dict[FieldType, ValueTable] = {}
+        self._renew()
 
-    def of(self, kind: FieldType) -> "ValueTable":
-        """Return the table of a type, for one column: it is a new one once it is large.
+    def by_column(self) -> "tuple[ValueTable | None, ...]":
+        """Return each column's table, None for text: new ones once one is large.
 
-        What is unreadable in it may have been in other columns.
+        Columns of one type share one, so what is unreadable in it may have been in another.
         """
-        table = self._tables.get(kind)
-        if table is None or len(table) > _VALUES_KEPT:
-            table = self._tables[kind] = ValueTable(self._readers[kind])
-        return table
+        if max(map(len, self._tables)) > _VALUES_KEPT:
+            self._renew()
+        return self._by_column
+
+    def _renew(self) -> None:
+        tables: dict[FieldType, ValueTable] = {
+            kind: ValueTable(read)
+            for kind, read in self._readers.items()
+            if kind is not FieldType.TEXT
+        }
+        self._tables = [*tables.values()]
+        self._by_column = tuple(tables.get(field.type) for field in FIELDS)
 
 
 class ValueTable(dict[str | None, object]):
@@ -225,4 +245,4 @@ class ValueTable(dict[str | None, object]):
         return value
 
 
-assert [field.type for field in FIELDS[:3]] == [FieldType.TEXT] * 3
+assert all(field.required and field.type is FieldType.TEXT for field in FIELDS[:_REQUIRED])

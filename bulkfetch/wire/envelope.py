@@ -7,6 +7,7 @@ Sends the documented namespaces. An empty list is never written: the service may
 filter", which is the whole account.
 """
 
+import functools
 import unicodedata
 from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
@@ -92,11 +93,18 @@ def write_listing(
 
 def _write(operation: str, token: str, content: str, payload_namespace: str) -> bytes:
     """Write a request around its content, which is written already."""
+    opening, closing = _frame(operation, token, payload_namespace)
+    return f"{opening}{content}{closing}".encode()
+
+
+@functools.lru_cache(maxsize=4)
+def _frame(operation: str, token: str, payload_namespace: str) -> tuple[str, str]:
+    """Return what stands before a request's content, and after: the same while a token lives."""
     require_sendable(token, "The token")
-    return (
+    opening = (
         "<?xml version='1.0' encoding='utf-8'?>\n"
         f'<SOAP-ENV:Envelope xmlns:SOAP-ENV="{ENVELOPE_NAMESPACE}"'
         f" xmlns={quoteattr(payload_namespace)}><SOAP-ENV:Body><{operation}Request>"
-        f"<credentials><token>{escape(token)}</token></credentials>{content}"
-        f"</{operation}Request></SOAP-ENV:Body></SOAP-ENV:Envelope>"
-    ).encode()
+        f"<credentials><token>{escape(token)}</token></credentials>"
+    )
+    return opening, f"</{operation}Request></SOAP-ENV:Body></SOAP-ENV:Envelope>"
