@@ -39,6 +39,7 @@ from enum import Enum
 from itertools import chain
 
 from bulkfetch.engine.witnesses import Question, Verdict, Witnesses, try_id
+from bulkfetch.plan.marks import Marks
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 
 
@@ -143,7 +144,8 @@ class Suspects:
 
     def __init__(self, regions: Sequence[Rectangle]) -> None:
         self._witnesses = Witnesses(regions)
-        self._clear: dict[Axis, set[str]] = {Axis.LEARNERS: set(), Axis.COURSES: set()}
+        sides = {axis: [each.side(axis) or () for each in regions] for axis in Axis}
+        self._clear = {axis: Marks(max(sides[axis], key=len, default=())) for axis in Axis}
         self._clear_sides: dict[int, Side] = {}
         self._searches: dict[_Search, None] = {}  # in the order of their beginning
         self._search_of: dict[Rectangle, _Search] = {}
@@ -409,8 +411,7 @@ class Suspects:
         side = rectangle.named(axis)
         if side is None or id(side) in self._clear_sides:
             return ()
-        clear = self._clear[axis]
-        return tuple(unit for unit in side if unit not in clear)
+        return tuple(self._clear[axis].absent_from(side))
 
     def _are_both_suspect(self, rectangle: Rectangle) -> bool:
         return all(self._unclear(rectangle, axis) for axis in Axis)

@@ -64,10 +64,12 @@ class Marks(AbstractSet[str]):
         return self._flags.count(1) + len(self._others)
 
     def absent_from(self, ids: Sequence[str]) -> list[str]:
-        """Return those of the list that are not in the set; of another list, likewise."""
-        if ids is self._ids:
-            return list(compress(ids, self._flags.translate(_INVERTED)))
-        return [unit for unit in ids if unit not in self]
+        """Return those of the ids that are not in the set."""
+        start = find_stretch(self._ids, ids)
+        if start is None:
+            return [unit for unit in ids if unit not in self]
+        flags = self._flags[start : start + len(ids)].translate(_INVERTED)
+        return list(compress(ids, flags))
 
 
 def without(ids: Sequence[str], some: AbstractSet[str]) -> list[str]:

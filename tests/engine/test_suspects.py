@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -431,3 +432,19 @@ def test_a_region_that_is_all_bad_is_named_with_few_questions_to_others() -> Non
     found = search(make_rectangle(names("l", 200), names("c", 6)), lambda _: True, batch_size=50)
     assert len(found.named) == 1_200
     assert found.calls < 200
+
+
+def test_what_is_known_of_a_long_list_takes_a_byte_an_id() -> None:
+    learners = tuple(f"learner-{number:06}" for number in range(200_000))
+    region = Rectangle(learners, None)
+    batches = [
+        region.replace(Axis.LEARNERS, learners[start : start + 100])
+        for start in range(0, len(learners), 100)
+    ]
+    tracemalloc.start()
+    suspects = Suspects([region])
+    for batch in batches:
+        suspects.clear(batch)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * len(learners)
