@@ -22,6 +22,7 @@ import pyarrow as pa
 from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller, HttpExchange
 from bulkfetch.engine.caps import Caps, Volume
+from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.fetch import fetch_region, make_pace
 from bulkfetch.engine.listing import ListedPage, Lister
 from bulkfetch.engine.outcome import Counters
@@ -47,7 +48,7 @@ ResultT = TypeVar("ResultT")
 OPERATION = "getEnrollments"
 _SHORTEST_S = 0.001
 LISTS = ("quarantined", "failed")
-_NOTES_EVERY_S = 5.0
+_NOTES_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +279,26 @@ class ExportJob:
         pace.timeline.follow(await self._offload(journal.recall, "timeline") or {})
         learned.recall(pace, await self._offload(journal.recall, "pace"), self._runtime.clock())
         try:
-            yield
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._keep_notes, journal, pace)
+                yield
+                group.cancel_scope.cancel()
+        except BaseExceptionGroup as failures:
+            raise first_cause(failures) from None
         finally:
             with anyio.CancelScope(shield=True), contextlib.suppress(LocalError):
-                for key, value in _describe(pace).items():
-                    await self._offload(journal.remember, key, value)
+                await self._offload(journal.remember, _describe(pace))
+
+    async def _keep_notes(self, journal: Journal, pace: Pace) -> None:
+        """Keep how the run goes where no batch is committed meanwhile: it may be killed."""
+        kept: dict[str, object] | None = None
+        while True:
+            await self._runtime.sleep(_NOTES_EVERY_S)
+            notes = self._notes(pace)
+            if notes is not None and notes != kept:
+                with contextlib.suppress(LocalError):  # the next batch says so
+                    await self._offload(journal.remember, notes)
+                kept = notes
 
     def _notes(self, pace: Pace) -> dict[str, object] | None:
         """Return how the run went and what it learned, if it is time to keep that."""

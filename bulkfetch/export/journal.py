@@ -18,7 +18,7 @@ Methods block, and are called by one thread at a time.
 import contextlib
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -55,6 +55,7 @@ from bulkfetch.export.journal_records import (
     JournalTotals,
     RunRecord,
 )
+from bulkfetch.export.journal_runs import RunTable, RunTimes
 from bulkfetch.export.journal_unfetched import UnfetchedTable
 from bulkfetch.plan.marks import Marks
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
@@ -76,7 +77,7 @@ class Journal:
     def __init__(self, file: JournalFile) -> None:
         self._file = file
         self._unfetched = UnfetchedTable(file)
-        self._run: int | None = None
+        self._runs = RunTable(file)
         self._identity: JournalIdentity | None = None  # once its region is known
 
     @property
@@ -109,10 +110,8 @@ class Journal:
                 journal._check(identity)
             if not identity.discovered:
                 journal._identity = identity
-            with journal._file.transaction() as connection:
-                journal._run = connection.execute(
-                    "INSERT INTO run (started_at) VALUES (?)", (now,)
-                ).lastrowid
+            with journal._file.transaction():
+                journal._runs.begin(now)
         return journal
 
     @classmethod
@@ -200,7 +199,7 @@ class Journal:
                 " learners_seen, courses_seen, arrow, checksum)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(self._run or 0, *sides, *numbers, *times, *sizes, *seen, data),
+                    *(self._runs.current or 0, *sides, *numbers, *times, *sizes, *seen, data),
                     checksum_batch(sides, batch.rows, *seen, data),
                 ),
             )
@@ -208,10 +207,9 @@ class Journal:
                 "INSERT INTO anomaly VALUES (?, ?, ?, ?)",
                 [(cursor.lastrowid, a.enrollment_id, a.field, a.raw) for a in batch.anomalies],
             )
-            self._keep_effort(effort)
+            self._runs.keep_effort(effort)
             self._unfetched.quarantine(quarantined)
-            for key, value in (notes or {}).items():
-                self._file.set_meta(key, json.dumps(value))
+            self._set_notes(notes or {})
 
     def take_back(
         self, doubts: Callable[[Rectangle, int, int], bool], key: str, value: object
@@ -353,8 +351,7 @@ class Journal:
 
     def begun_at(self) -> float | None:
         """Return when the first run began, in seconds since 1970."""
-        ((first,),) = self._file.select("SELECT min(started_at) FROM run")
-        return None if first is None else float(first)
+        return min((run.started_at for run in self.runs()), default=None)
 
     def totals(self) -> JournalTotals:
         """Return the sums over the finished batches."""
@@ -383,7 +380,7 @@ class Journal:
         """
         with self._file.transaction():
             keep_page(self._file, page)
-            self._keep_effort(effort)
+            self._runs.keep_effort(effort)
 
     def pages(self, axis: Axis) -> Iterator[ListedPage]:
         """Yield the pages of a listing so far, in their order.
@@ -429,45 +426,27 @@ class Journal:
             failed: likewise.
             report: of the run.
         """
-        with self._file.transaction() as connection:
-            self._keep_effort(effort)
-            connection.execute("UPDATE run SET ended_at = ? WHERE id = ?", (now, self._run))
+        with self._file.transaction():
+            self._runs.keep_effort(effort)
+            self._runs.end(now)
             self._unfetched.replace(quarantined, failed)
             self._file.set_meta("report", json.dumps(report))
 
     def records(self, effort: Effort) -> tuple[RunRecord, RunRecord]:
         """Return what this run and what all runs have done; `effort` is this run's so far."""
-        runs = self._file.select(
-            f"SELECT id, started_at, {', '.join(field.name for field in fields(Effort))}"  # noqa: S608 - own names
-            " FROM run ORDER BY id"
-        )
-        batches = self._file.select(
-            "SELECT run, row_count, latency_s FROM batch ORDER BY latency_s"
-        )
-        efforts = [effort if run[0] == self._run else Effort(*run[2:]) for run in runs]
-        total = Effort(*(sum(values) for values in zip(*map(astuple, efforts), strict=True)))
+        return self._runs.records(effort)
 
-        def record(effort: Effort, *, all_runs: bool) -> RunRecord:
-            starts = [run[1] for run in runs if all_runs or run[0] == self._run]
-            kept = [batch for batch in batches if all_runs or batch[0] == self._run]
-            return RunRecord(
-                runs=len(starts),
-                started_at=min(starts, default=None),
-                effort=effort,
-                batches=len(kept),
-                rows=sum(rows for _, rows, _ in kept),
-                latencies_s=tuple(latency_s for _, _, latency_s in kept),
-            )
-
-        return record(effort, all_runs=False), record(total, all_runs=True)
+    def runs(self) -> list[RunTimes]:
+        """Return when each run was, in order."""
+        return self._runs.times()
 
     def report(self) -> dict[str, Any] | None:
         """Return the report of the latest run that came to an end."""
         found: dict[str, Any] | None = self.recall("report")
         return found
 
-    def remember(self, key: str, value: object) -> None:
-        """Keep a value, ready for JSON, instead of the one before.
+    def remember(self, notes: Mapping[str, object]) -> None:
+        """Keep values, ready for JSON, by their keys, instead of those before.
 
         `timeline` is how the runs went over time, `pace` what they learned of the service. `caps`,
         its silent caps, is kept by `take_back` alone.
@@ -476,6 +455,10 @@ class Journal:
             SinkError: the disk is full or fails.
         """
         with self._file.transaction():
+            self._set_notes(notes)
+
+    def _set_notes(self, notes: Mapping[str, object]) -> None:
+        for key, value in notes.items():
             self._file.set_meta(key, json.dumps(value))
 
     def recall(self, key: str) -> Any:
@@ -526,11 +509,3 @@ class Journal:
     def _keep_sides(self, rectangle: Rectangle) -> tuple[int | None, int | None]:
         keep = self._file.keep_side
         return keep(rectangle.learners), keep(rectangle.courses)
-
-    def _keep_effort(self, effort: Effort | None) -> None:
-        if effort is not None:
-            names = ", ".join(f"{field.name} = ?" for field in fields(Effort))
-            self._file.connection.execute(
-                f"UPDATE run SET {names} WHERE id = ?",  # noqa: S608 - own names
-                (*astuple(effort), self._run),
-            )

@@ -17,7 +17,8 @@ Retry-After asked), "outage". A resumed run appends its samples to those of the 
 `t` counted on.
 """
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from statistics import median
 
 SAMPLES_KEPT = 2_000
@@ -38,6 +39,10 @@ class Sample:
     rows: int
     rate: float | None
     phase: str
+
+
+_FIELDS = [field.name for field in fields(Sample)]
+_values_of = attrgetter(*_FIELDS)  # ten times as fast as `astuple`
 
 
 class Timeline:
@@ -90,9 +95,9 @@ class Timeline:
             "version": 1,
             "interval_s": self._interval_s,
             "began_at": self._wall_began_at,
-            "fields": [field.name for field in fields(Sample)],
+            "fields": _FIELDS,
             "samples": [
-                [round(value, 4) if isinstance(value, float) else value for value in astuple(s)]
+                [round(value, 4) if isinstance(value, float) else value for value in _values_of(s)]
                 for s in self._samples
             ],
         }

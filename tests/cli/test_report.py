@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +24,27 @@ def test_a_page_about_an_export_is_written_beside_its_journal(
     assert "Wrong parameters" in page
     assert "Calls in flight and their limit. At most" in page
     assert all(learner in page for learner in exported.simulator.poison_learners)
+
+
+def test_a_run_that_is_killed_has_its_last_second_on_the_page(
+    serve: Callable[..., Any], bulkfetch: Callable[..., Any]
+) -> None:
+    place = serve({"name": "slow", "latency": {"base_ms": 20_000.0}})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bulkfetch", *place.export("--workers", "3")],
+        cwd=place.directory,
+        stderr=subprocess.DEVNULL,
+    )
+    while len(place.simulator.ledger.calls) < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(2)
+    process.kill()
+    process.wait()
+    assert bulkfetch("report", "o.csv.bulkfetch", "-o", "page.html").returncode == 0
+    page = (place.directory / "page.html").read_text("utf-8")
+    assert "At most 3 in flight" in page
+    assert "was killed" in page
 
 
 @pytest.mark.usefixtures("exported")

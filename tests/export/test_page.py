@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bulkfetch.errors import FailedIds, UsageError
 from bulkfetch.export.journal import Effort, FinishedBatch, Journal, JournalIdentity
 from bulkfetch.export.page.chart import round_step, show_seconds, time_ticks
-from bulkfetch.export.page.history import History, read_history
+from bulkfetch.export.page.history import History, Mark, read_history
 from bulkfetch.export.page.write import write_page
 from bulkfetch.plan.rectangle import Rectangle
 from bulkfetch.record import Enrollment
@@ -83,8 +83,7 @@ def told(
     journal.commit(finished(rows, rectangle), Effort(calls=7, retries=2))
     entry = FailedIds(("learner-099",), None, f"The service rejects an id: {EVIL}", 3, 5.0)
     report: dict[str, object] = {"output": f"out-{EVIL}.csv", "rows": 400, "duplicates": 1}
-    journal.remember("timeline", RECORD)
-    journal.remember("pace", {"batch_size": {"learners": 1600}, EVIL: EVIL})
+    journal.remember({"timeline": RECORD, "pace": {"batch_size": {"learners": 1600}, EVIL: EVIL}})
     journal.end_run(9.0, Effort(calls=7, retries=2), [entry], [], report)
     journal.close()
     return journal.path
@@ -128,7 +127,7 @@ def test_a_journal_without_a_record_or_report_has_a_page(
     identity: JournalIdentity, tmp_path: Path
 ) -> None:
     journal = Journal.open(tmp_path / "journal", identity, now=0.0)
-    journal.remember("timeline", {"version": 99})
+    journal.remember({"timeline": {"version": 99}})
     journal.close()
     write_page(journal.path, tmp_path / "page.html")
     page = Page((tmp_path / "page.html").read_text("utf-8"))
@@ -182,6 +181,46 @@ def test_summing_keeps_sums_and_extremes(most: int) -> None:
     assert sum(m.rows for m in few.moments) == 900
     assert max(m.in_flight for m in few.moments) == 8
     assert few.moments[-1].batch_size == 200
+
+
+def test_a_resumed_run_is_marked_and_the_time_before_it_is_cut() -> None:
+    samples = [[t, 4, 4, 50, 0.3, 1, 0, 9, None, "steady"] for t in (0.0, 0.5, 3_600.0, 3_600.5)]
+    found = read_history({**RECORD, "began_at": 1e9, "samples": samples}, [1e9, 1e9 + 3_600.2])
+    assert found is not None
+    assert [moment.t for moment in found.moments] == [0.0, 0.5, 1.5, 2.0]
+    assert found.marks == (Mark(1.5, 1e9 + 3_600.2),)
+    assert found.summed(2).marks == found.marks
+    assert found.series(lambda moment: moment.calls) == [
+        (0.0, 1), (0.5, 1), (1.0, None), (1.5, 1), (2.0, 1)
+    ]  # fmt: skip
+
+
+def test_runs_are_shown_with_their_times_and_where_one_was_resumed(
+    identity: JournalIdentity, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal"
+    Journal.open(path, identity, now=0.0).close()  # and nobody says that it ended
+    journal = Journal.open(path, identity, now=7_200.0)
+    samples = [[t, *RECORD["samples"][0][1:]] for t in (0.0, 7_200.0)]
+    pace = {
+        "limit": 5,
+        "most_in_second": 10.0,
+        "sizes": {"learners": {"proven": 800, "refused": 1_001}, "courses": 7},
+    }
+    journal.remember({"timeline": {**RECORD, "samples": samples}, "pace": pace})
+    journal.end_run(7_260.0, Effort(calls=7, retries=2), [], [], {})
+    journal.close()
+    write_page(path, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text("utf-8")
+    words = " ".join(Page(text).text.split())
+    assert "Jan 01, 02:00" in words
+    assert text.count('class="mark"') == 5
+    assert "was killed" in words
+    assert "1970-01-01 02:01:00" in words
+    assert (
+        "About 5 calls in flight; more than 10 a second are refused; calls of 800 learners are "
+        "answered, 1,001 are too many."
+    ) in words
 
 
 @given(st.floats(1e-6, 1e12))

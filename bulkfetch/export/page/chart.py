@@ -15,6 +15,7 @@ _WIDTH, _HEIGHT = 900.0, 190.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 10.0, 8.0, 24.0
 _MOST_TIME_TICKS = 9
 _VALUE_TICKS = 4
+_MARK_WIDTH = 90.0
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3_600.0, 86_400.0
 _TIME_STEPS_S = (
     *(0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
@@ -55,6 +56,8 @@ class Chart:
         bands: stretches to shade: class, from, to.
         hints: texts for stretches of equal width: (seconds, text).
         hint_width_s: of each.
+        unit: of the values.
+        marks: lines across the time axis: (seconds, text).
     """
 
     title: str
@@ -65,6 +68,7 @@ class Chart:
     hints: Sequence[tuple[float, str]] = ()
     hint_width_s: float = 0.0
     unit: str = ""
+    marks: Sequence[tuple[float, str]] = ()
 
 
 def draw(chart: Chart) -> str:
@@ -79,6 +83,7 @@ def draw(chart: Chart) -> str:
         *(scale.band(*band) for band in chart.bands),
         *_grid(scale, step, chart.unit),
         *(scale.bars(one) if isinstance(one, Bars) else scale.line(one) for one in chart.series),
+        *_marks(scale, chart.marks),
         *(scale.hint(start_s, chart.hint_width_s, text) for start_s, text in chart.hints),
         "</svg>",
     ]
@@ -103,6 +108,8 @@ class _Scale:
         path, is_drawing, before = [], False, 0.0
         for seconds, value in line.points:
             if value is None:
+                if is_drawing and line.is_stepped:
+                    path.append(f"H{self.x(seconds):g}")
                 is_drawing = False
                 continue
             x, y = self.x(seconds), self.y(value)
@@ -154,6 +161,21 @@ def _grid(scale: _Scale, step: float, unit: str) -> Iterator[str]:
             f'<text class="tick" x="{x:g}" y="{_HEIGHT - 6:g}" text-anchor="middle">'
             f"{show_seconds(seconds)}</text>"
         )
+
+
+def _marks(scale: _Scale, marks: Iterable[tuple[float, str]]) -> Iterator[str]:
+    """Yield lines across, with their texts where there is room."""
+    free_from = 0.0
+    for seconds, text in marks:
+        x = scale.x(seconds)
+        yield f'<path class="mark" d="M{x:g} {_TOP:g}V{scale.y(0):g}"/>'
+        if x >= free_from:
+            free_from = x + _MARK_WIDTH
+            side, dx = ("end", -4) if free_from > _WIDTH else ("start", 4)
+            yield (
+                f'<text class="tick" x="{x + dx:g}" y="{_TOP + 10:g}" text-anchor="{side}">'
+                f"{escape(text)}</text>"
+            )
 
 
 def round_step(at_least: float) -> float:

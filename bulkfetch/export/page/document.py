@@ -13,8 +13,10 @@ from html import escape
 from importlib.resources import files
 
 from bulkfetch.engine.outcome import SilentCaps
+from bulkfetch.export.journal_runs import RunTimes
 from bulkfetch.export.page.chart import show_seconds
 from bulkfetch.export.page.history import History
+from bulkfetch.export.page.learned import say_learned
 from bulkfetch.export.page.parts import (
     Json,
     and_more,
@@ -28,6 +30,7 @@ from bulkfetch.export.page.parts import (
     table,
 )
 from bulkfetch.export.page.pictures import draw_history
+from bulkfetch.export.page.runs import show_runs
 
 _STATES = ("returned", "confirmed_empty", "quarantined", "failed")
 
@@ -45,12 +48,14 @@ class PageData:
         endpoint: the service.
         report: of the export, as `bulkfetch.export.report` makes it.
         history: how the runs went; None if there is no record.
+        runs: when each was.
         learned: what was learned of the service, by name; values can be nested.
     """
 
     endpoint: str
     report: Json
     history: History | None
+    runs: Sequence[RunTimes]
     learned: Json
 
 
@@ -60,8 +65,8 @@ def render(data: PageData) -> str:
     digest = b64encode(sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     parts = (_header(data), _completeness(data.report), _missing(data.report))
-    more = (draw_history(data.history), _learned(data), _work(data.report), _oddities(data.report))
-    body = "\n".join(part for part in (*parts, *more) if part)
+    how = (draw_history(data.history), _learned(data), show_runs(data.runs), _work(data.report))
+    body = "\n".join(part for part in (*parts, *how, _oddities(data.report)) if part)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
@@ -195,7 +200,12 @@ def _learned(data: PageData) -> str:
         [f"latency of the calls that answered, {name}", show_seconds(float(value))]
         for name, value in latency.items()
     ]
-    return section("The service, as it was learned", table(["", ""], rows)) if rows else ""
+    if not rows:
+        return ""
+    said = say_learned(data.learned, latency)
+    words = f"<p>{escape(said)}</p>" if said else ""
+    numbers = f"<details><summary>All numbers</summary>{table(['', ''], rows)}</details>"
+    return section("The service, as it was learned", words + numbers)
 
 
 def _flatten(value: Json, before: str = "") -> Iterator[tuple[str, str]]:

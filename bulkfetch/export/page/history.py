@@ -4,13 +4,15 @@ The format is that of `bulkfetch.pace.timeline`. What cannot be read as that is 
 without pictures is better than none.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import median
 from typing import Any
 
 _VERSION = 1
+_KEPT_BETWEEN = 0.02  # of the time at work, where runs follow one another
 _FIELDS = ("t", "in_flight", "limit", "batch_size", "latency_s", "calls", "retries", "rows")
 
 
@@ -34,11 +36,23 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a run went on from the one before: `t` as in moments, `at` in seconds since 1970."""
+
+    t: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class History:
-    """What happened when: moments in order, each standing for `interval_s` seconds."""
+    """What happened when: moments in order, each standing for `interval_s` seconds.
+
+    `marks` stand between the runs; of the time between two runs, a little is left.
+    """
 
     interval_s: float
     moments: tuple[Moment, ...]
+    marks: tuple[Mark, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -52,7 +66,16 @@ class History:
         return History(
             interval_s,
             tuple(_merge(number * interval_s, list(members)) for number, members in groups),
+            self.marks,
         )
+
+    def series(self, value: Callable[[Moment], float | None]) -> list[tuple[float, float | None]]:
+        """Return a value over time, with a gap before each mark."""
+        points = [(moment.t, value(moment)) for moment in self.moments]
+        for mark in self.marks:
+            before = max((m.t for m in self.moments if m.t < mark.t), default=mark.t)
+            points.append((min(before + self.interval_s, mark.t), None))
+        return sorted(points, key=lambda point: (point[0], point[1] is not None))
 
     def phases(self, phase: str) -> Iterator[tuple[float, float]]:
         """Yield when a phase began and ended, each time."""
@@ -67,12 +90,37 @@ class History:
             yield began, self.duration_s
 
 
-def read_history(record: object) -> History | None:
-    """Read a record; None if there is none, or nothing in it."""
+def read_history(record: object, starts: Sequence[float] = ()) -> History | None:
+    """Read a record; None if there is none, or nothing in it.
+
+    Args:
+        record: as the journal keeps it.
+        starts: when the runs began, in seconds since 1970, in order.
+    """
     try:
-        return _read(record)
+        history = _read(record)
+        began_at = float(record["began_at"])  # type: ignore[index]
     except (KeyError, TypeError, ValueError):
         return None
+    return history and _join_runs(history, [Mark(at - began_at, at) for at in starts[1:]])
+
+
+def _join_runs(history: History, starts: Sequence[Mark]) -> History:
+    """Mark where runs began, and cut out most of the time in which none was."""
+    at_work_s = len(history.moments) * history.interval_s
+    kept_s = max(history.interval_s, at_work_s * _KEPT_BETWEEN)
+    moments, marks, cut_s, end_s = [], [], 0.0, 0.0
+    left = deque(starts)
+    for moment in history.moments:
+        # The interval in which a run begins may have begun before it.
+        while left and left[0].t < moment.t + history.interval_s:
+            mark = left.popleft()
+            if end_s:
+                cut_s = max(cut_s, moment.t - end_s - kept_s)
+                marks.append(Mark(moment.t - cut_s, mark.at))
+        moments.append(replace(moment, t=moment.t - cut_s))
+        end_s = moments[-1].t + history.interval_s
+    return History(history.interval_s, tuple(moments), tuple(marks))
 
 
 def _read(record: Any) -> History | None:

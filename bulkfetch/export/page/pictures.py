@@ -1,6 +1,7 @@
 """The pictures of the page: how the runs went over time."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from bulkfetch.export.page.chart import Bars, Chart, Line, draw, show_seconds
 from bulkfetch.export.page.history import History, Moment
@@ -25,6 +26,10 @@ def draw_history(history: History | None) -> str:
     ]
     bands = [(css, *stretch) for phase, _, css in shown for stretch in history.phases(phase)]
     hints = [(moment.t, _hint(moment, few.interval_s)) for moment in few.moments]
+    marks = [
+        (mark.t, datetime.fromtimestamp(mark.at, UTC).strftime("%b %d, %H:%M"))
+        for mark in history.marks
+    ]
     swatches = [(css, name, "band") for _, name, css in shown]
 
     def panel(
@@ -35,7 +40,7 @@ def draw_history(history: History | None) -> str:
         unit: str = "",
     ) -> str:
         picture = draw(
-            Chart(title, summary, few.duration_s, series, bands, hints, few.interval_s, unit)
+            Chart(title, summary, few.duration_s, series, bands, hints, few.interval_s, unit, marks)
         )
         return f"<h3>{title}</h3>{legend([*key, *swatches])}{picture}"
 
@@ -60,7 +65,7 @@ def draw_history(history: History | None) -> str:
         panel(
             "Latency",
             "Median of the calls that succeeded.",
-            [Line("first", [(m.t, m.latency_s) for m in few.moments], is_stepped=False)],
+            [Line("first", few.series(lambda m: m.latency_s), is_stepped=False)],
             [("first", "median of the calls that succeeded", "")],
             " s",
         ),
@@ -79,7 +84,12 @@ def draw_history(history: History | None) -> str:
         ),
         panel("Rows a second", "", [rows_a_second], [("bars", "rows a second", "band")]),
     ]
-    return section("Over time", "".join(panels) + _numbers(history))
+    resumed = (
+        "<p class='faint'>Dotted lines: the export was resumed, at the time beside them (UTC)."
+        " The time between the runs is left out.</p>"
+    )
+    words = resumed if history.marks else ""
+    return section("Over time", words + "".join(panels) + _numbers(history))
 
 
 def _in_flight(moment: Moment) -> float | None:
@@ -87,7 +97,7 @@ def _in_flight(moment: Moment) -> float | None:
 
 
 def _line(css: str, history: History, value: Callable[[Moment], float | None]) -> Line:
-    return Line(css, [(moment.t, value(moment)) for moment in history.moments])
+    return Line(css, history.series(value))
 
 
 def _hint(moment: Moment, interval_s: float) -> str:

@@ -53,10 +53,11 @@ def _gather(journal: Journal) -> PageData:
     whole, whole_before = statistics["all_runs"], (before.get("statistics") or {}).get("all_runs")
     whole["ended_at"] = (whole_before or {}).get("ended_at")
     published = {key: before.get(key) for key in _OF_PUBLICATION if before.get("output")}
-    learned = journal.recall("pace")
+    learned, runs = journal.recall("pace"), journal.runs()
     return PageData(
         endpoint=journal.identity.endpoint,
         report={**report, "statistics": statistics, **published},
-        history=read_history(journal.recall("timeline")),
+        history=read_history(journal.recall("timeline"), [run.started_at for run in runs]),
+        runs=runs,
         learned=learned if isinstance(learned, dict) else {},
     )
