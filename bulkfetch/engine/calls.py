@@ -236,7 +236,8 @@ class Calls(Generic[RowsT]):
         ):
             pace.health.on_failure(batch, str(error), now, limit=pace.limit)
         if is_probe and pace.health.outage is not None:
-            pace.health.on_probe_failed(str(error), now)
+            is_refused = isinstance(error, OverloadedError)
+            pace.health.on_probe_failed(str(error), now, is_refused=is_refused)
         self._places.wake()
         self._on_change()
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from bulkfetch.engine.batch import OpenBatch, name_failed
 from bulkfetch.engine.caps import CappedError, Caps
 from bulkfetch.engine.outcome import Counters
+from bulkfetch.engine.peeling import Peeling
 from bulkfetch.engine.suspects import Ask, Culprit, Doubt, Step, Suspects
 from bulkfetch.errors import (
     CallError,
@@ -96,6 +97,7 @@ class Reactions:
         self._counters = counters
         self._stop = stop
         self._suspects = Suspects(regions)
+        self._peeling = Peeling(frontier, pace)
         self._doubts: deque[Doubt] = deque()
         self._suspected: set[Rectangle] = set()
         self._rejections: dict[Rectangle, Rejection] = {}  # of what may be named later
@@ -109,6 +111,7 @@ class Reactions:
     def note_success(self, rectangle: Rectangle) -> bool:
         """Note a call that succeeded; whether there is more to ask for than before."""
         self._is_any_answered = True
+        self._peeling.note_success(rectangle)
         return self._follow(self._suspects.clear(rectangle))
 
     async def settle_doubts(
@@ -132,6 +135,10 @@ class Reactions:
                 answer = await is_rejected(question)
                 if answer is False:
                     self.note_success(question)
+
+    def peel(self, batch: OpenBatch, rectangle: Rectangle) -> Rectangle:
+        """Return what a batch should ask for now, at most what it did."""
+        return rectangle if self.is_suspected(rectangle) else self._peeling.peel(batch, rectangle)
 
     def is_suspected(self, rectangle: Rectangle) -> bool:
         """Whether the rectangle is a part of one whose content was rejected."""
@@ -174,8 +181,9 @@ class Reactions:
         """
         if self._frontier.excludes_some_of(rectangle):
             self._frontier.give_back(rectangle)
-        elif self._is_too_large(batch, rectangle, error, others_succeed) and self._part(
-            batch, rectangle, error
+        elif self._cut_anew(batch, rectangle, error) or (
+            self._is_too_large(batch, rectangle, error, others_succeed)
+            and self._part(batch, rectangle, error)
         ):
             self._counters.splits += 1
         elif isinstance(error, ContentError) or (
@@ -194,6 +202,10 @@ class Reactions:
     def fail(self, rectangle: Rectangle, cause: str, batch: OpenBatch | None) -> None:
         """Name what could not be fetched."""
         self._counters.failed.append(name_failed(rectangle, cause, batch))
+
+    def _cut_anew(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> bool:
+        is_refused = isinstance(error, OverloadedError) and not self.is_suspected(rectangle)
+        return is_refused and self._peeling.cut_anew(batch, rectangle)
 
     def _is_too_large(
         self, batch: OpenBatch, rectangle: Rectangle, error: CallError, others_succeed: bool

@@ -302,6 +302,7 @@ class Run(Generic[RowsT]):
         if batch.rectangle is None and not self._cut(batch):
             return None
         assert batch.rectangle is not None
+        batch.rectangle = self._reactions.peel(batch, batch.rectangle)
         self._caps.check_width(batch.rectangle)
         batch.attempts += 1
         batch.tried_at = self._runtime.wall_clock()
@@ -413,7 +414,7 @@ class Run(Generic[RowsT]):
             batch.cost = pace.quota.charge(after_timeout=isinstance(error, TimedOutError))
             if batch.cost is None:
                 pace.health.begin_outage(str(error), now)
-        elif isinstance(error, OverloadedError):
+        elif isinstance(error, OverloadedError) and self._calls.smallest is not None:
             # It may be this batch that is too much: then something smaller is asked for.
             batch.counted += 1
             if batch.counted >= _ATTEMPTS_OF_A_SUSPECT:

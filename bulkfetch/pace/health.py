@@ -35,6 +35,11 @@ class Health:
     Args:
         max_outage_s: how long an outage may last; 0 has each failure count against its batch.
         random: spreads the probes.
+
+    Attributes:
+        outage: the one that lasts, if one does.
+        is_probing: whether somebody asks whether it is over.
+        refused_probes: how many probes of it, or of the latest, the service asked less for.
     """
 
     def __init__(self, max_outage_s: float, random: Random) -> None:
@@ -44,6 +49,7 @@ class Health:
         self._failed_in_a_row = 0
         self._probes = 0
         self._next_probe_at = 0.0
+        self.refused_probes = 0
         self.is_probing = False
         self.outage: Outage | None = None
 
@@ -83,7 +89,7 @@ class Health:
         """Pause: nothing succeeds, or no retry can be paid for."""
         if self.outage is None:
             self.outage = Outage(now, now + self._max_outage_s, cause)
-            self._probes = 0
+            self._probes = self.refused_probes = 0
             self._wait_for_probe(now)
 
     def forget_outage(self) -> None:
@@ -97,9 +103,13 @@ class Health:
         """Return how long until somebody may probe; None while somebody does."""
         return None if self.is_probing else max(0.0, self._next_probe_at - now)
 
-    def on_probe_failed(self, cause: str, now: float) -> None:
-        """Note that a probe got nothing; another one may follow after a longer wait."""
+    def on_probe_failed(self, cause: str, now: float, *, is_refused: bool) -> None:
+        """Note that a probe got nothing; another one may follow after a longer wait.
+
+        `is_refused` is whether the service asked for less (429, 503).
+        """
         self.is_probing = False
+        self.refused_probes += is_refused
         if self.outage is not None:
             self.outage = Outage(self.outage.began_at, self.outage.ends_at, cause)
         self._wait_for_probe(now)

@@ -165,7 +165,7 @@ def test_an_outage_begins_and_ends_and_is_given_up() -> None:
     assert 0 < wait <= 0.5
     health.is_probing = True
     assert health.probe_wait_s(18.0) is None
-    health.on_probe_failed("still down", 18.0)
+    health.on_probe_failed("still down", 18.0, is_refused=False)
     assert not health.is_given_up(600.0)
     assert health.is_given_up(618.0)
     assert health.on_success(2)

@@ -180,3 +180,48 @@ def test_a_gateway_that_gives_up_after_a_minute_is_not_waited_for() -> None:
     assert all(handed_on)
     assert makespan_s < 45
     assert len(simulator.ledger.calls) < 600
+
+
+REFUSES_LONG_LISTS = [
+    pytest.param(past, most, courses, id=f"{past} past {most} ids, {courses} courses")
+    for past, most, courses in [("503", 5, 3), ("429", 5, 3), ("503", 20, 30), ("429", 20, 30)]
+]
+
+
+@pytest.mark.parametrize(("past", "most", "courses"), REFUSES_LONG_LISTS)
+def test_a_service_that_refuses_all_but_short_lists_from_the_start_is_no_outage(
+    past: str, most: int, courses: int
+) -> None:
+    profile = parse_profile(
+        {"latency": {"base_ms": 250}, "limits": {"max_ids": {"at": most, "past": past}}}
+    )
+    case = Case("short lists", profile, Size(500, courses, 2_000))
+    makespan_s, simulator, handed_on = fetch(case, Options(), over_http=False)
+    assert all(handed_on)
+    assert makespan_s < 300
+    calls = simulator.ledger.calls
+    assert max(len(call.learner_ids or ()) for call in calls if call.status == 200) > most / 2
+    assert len(refused(tuple(calls), int(past))) <= 60
+
+
+def test_an_outage_of_refusals_from_the_start_is_survived_and_sizes_are_what_they_would_be() -> (
+    None
+):
+    out = {"from_s": 0, "to_s": 300, "error_rate": 1.0}
+    profile = parse_profile({"latency": {"base_ms": 250}, "schedule": [out]})
+    case = Case("out", profile, SIZE)
+    makespan_s, simulator, handed_on = fetch(case, Options(), over_http=False)
+    assert all(handed_on)
+    assert makespan_s < 300 + 20 + 15
+    calls = simulator.ledger.calls
+    assert max(len(call.learner_ids or ()) for call in calls if call.status == 200) > 400
+    assert len(calls) < 300
+
+
+def test_nothing_but_refusals_is_given_up_when_an_outage_may_last_no_longer() -> None:
+    out = {"from_s": 0, "to_s": 9e9, "error_rate": 1.0}
+    case = Case("out", parse_profile({"schedule": [out]}), SIZE)
+    makespan_s, simulator, handed_on = fetch(case, Options(max_outage_s=240), over_http=False)
+    assert not any(handed_on)
+    assert 239 < makespan_s < 245
+    assert len(simulator.ledger.calls) < 40
