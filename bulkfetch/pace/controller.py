@@ -266,8 +266,9 @@ class Pace:
 
     def begin_anew(self) -> None:
         """Begin a run where none is under way: with no outage, and retries to spend."""
-        if self.health.outage is not None:
-            self.health.forget_outage()
+        is_out = self.health.outage is not None
+        self.health.forget_failures()
+        if is_out:
             self.on_outage_ended()
 
     def on_outage_ended(self) -> None:

@@ -22,7 +22,10 @@ _PROBE_CAP_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """The service is out since `began_at`; it is given up at `ends_at`. `cause` is fit to show."""
+    """The service is out since the failure at `began_at`, and given up at `ends_at`.
+
+    `cause` is fit to show.
+    """
 
     began_at: float
     ends_at: float
@@ -47,6 +50,7 @@ class Health:
         self._random = random
         self._outcomes: deque[tuple[int, bool]] = deque(maxlen=_REMEMBERED)
         self._failed_in_a_row = 0
+        self._failing_since = 0.0
         self._probes = 0
         self._next_probe_at = 0.0
         self.refused_probes = 0
@@ -77,6 +81,8 @@ class Health:
     def on_failure(self, batch: int, cause: str, now: float, *, limit: int) -> bool:
         """Note a failure that may be the service's; return whether an outage begins with it."""
         self._outcomes.append((batch, False))
+        if not self._failed_in_a_row:
+            self._failing_since = now
         self._failed_in_a_row += 1
         if self.outage is not None:
             return False
@@ -88,12 +94,13 @@ class Health:
     def begin_outage(self, cause: str, now: float) -> None:
         """Pause: nothing succeeds, or no retry can be paid for."""
         if self.outage is None:
-            self.outage = Outage(now, now + self._max_outage_s, cause)
+            began_at = self._failing_since if self._failed_in_a_row else now
+            self.outage = Outage(began_at, began_at + self._max_outage_s, cause)
             self._probes = self.refused_probes = 0
             self._wait_for_probe(now)
 
-    def forget_outage(self) -> None:
-        """Begin as if nothing were known of an outage: it was given up some time ago."""
+    def forget_failures(self) -> None:
+        """Begin as if nothing were known of failures: they were some time ago."""
         self.outage = None
         self.is_probing = False
         self._failed_in_a_row = self._probes = 0

@@ -166,10 +166,21 @@ def test_an_outage_begins_and_ends_and_is_given_up() -> None:
     health.is_probing = True
     assert health.probe_wait_s(18.0) is None
     health.on_probe_failed("still down", 18.0, is_refused=False)
-    assert not health.is_given_up(600.0)
-    assert health.is_given_up(618.0)
+    assert not health.is_given_up(609.0)
+    assert health.is_given_up(610.0)  # since the first failure, not since the last
     assert health.on_success(2)
     assert health.outage is None
+
+
+def test_failures_of_an_earlier_run_are_no_part_of_an_outage() -> None:
+    health = Health(600, random.Random(1))
+    for n in range(5):
+        health.on_failure(n, "down", 10.0 + n, limit=4)
+    health.forget_failures()
+    begun = [health.on_failure(n, "down", 5_000.0 + n, limit=4) for n in range(6)]
+    assert begun == [False] * 5 + [True]
+    assert not health.is_given_up(5_599.0)
+    assert health.is_given_up(5_600.0)
 
 
 def model(base_s: float, per_id_s: float) -> LatencyModel:
