@@ -257,6 +257,7 @@ class Run(Generic[RowsT]):
             self._runtime.random,
             should_retry=lambda error: self._should_retry(batch, error),
             sleep=back_off,
+            doublings=lambda retries: self._pace.health.doublings(retries, batch.counted),
         ):
             with attempt:
                 if failure is not None:

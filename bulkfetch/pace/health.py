@@ -16,6 +16,7 @@ from random import Random
 _REMEMBERED = 32
 _WELL = 0.7  # share of the other batches' calls that succeed, where a failure is a batch's own
 _FEWEST_IN_A_ROW = 6
+_DOUBLINGS = 6.0  # of the wait before a retry, where all calls fail
 _PROBE_BASE_S = 0.5
 _PROBE_CAP_S = 20.0
 
@@ -63,6 +64,16 @@ class Health:
             return True
         others = [succeeded for number, succeeded in self._outcomes if number != batch]
         return bool(others) and sum(others) >= _WELL * len(others)
+
+    def doublings(self, retries: int, own_faults: int) -> float:
+        """Say how often the wait before a batch's next retry is doubled.
+
+        That goes by its own faults, or by the share of the service's calls that fail: a batch that
+        had bad luck in a brown-out must not wait for long after it.
+        """
+        failed = sum(not succeeded for _, succeeded in self._outcomes)
+        of_the_service = _DOUBLINGS * failed / max(1, len(self._outcomes))
+        return min(retries, max(own_faults - 1, of_the_service))
 
     def knows_others(self, batch: int) -> bool:
         """Whether other batches than this one were asked for lately."""

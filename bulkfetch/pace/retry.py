@@ -23,7 +23,7 @@ class RetryPolicy:
     base_s: float = 0.5
     cap_s: float = 20.0
 
-    def wait_s(self, retries: int, random: Random) -> float:
+    def wait_s(self, retries: float, random: Random) -> float:
         """Draw the wait before retry number `retries` + 1."""
         cap = min(self.cap_s, self.base_s * 2 ** min(retries, 32))
         return random.uniform(0, cap)
@@ -35,6 +35,7 @@ def retrying(
     *,
     should_retry: Callable[[TransientError], bool],
     sleep: Callable[[float], Awaitable[None]],
+    doublings: Callable[[int], float] = float,
 ) -> tenacity.AsyncRetrying:
     """Build the retry loop of one batch.
 
@@ -43,6 +44,7 @@ def retrying(
         random: draws them.
         should_retry: asked once with each transient error; False gives up, and the error is raised.
         sleep: waits.
+        doublings: says how often the base is doubled after so many retries; as often by default.
     """
 
     def predicate(state: tenacity.RetryCallState) -> bool:
@@ -52,7 +54,7 @@ def retrying(
     return tenacity.AsyncRetrying(
         retry=predicate,
         stop=tenacity.stop_never,
-        wait=lambda state: policy.wait_s(state.attempt_number - 1, random),
+        wait=lambda state: policy.wait_s(doublings(state.attempt_number - 1), random),
         sleep=sleep,
         reraise=True,
     )

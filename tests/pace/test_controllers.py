@@ -172,6 +172,21 @@ def test_an_outage_begins_and_ends_and_is_given_up() -> None:
     assert health.outage is None
 
 
+def test_waits_grow_by_a_batch_s_own_faults_or_by_the_share_of_calls_that_fail() -> None:
+    health = Health(600, random.Random(1))
+    for n in range(32):
+        health.on_failure(n, "down", 10.0, limit=64)
+    assert health.doublings(5, own_faults=0) == 5
+    for n in range(16):
+        health.on_success(n)
+    assert health.doublings(5, own_faults=0) == 3
+    assert health.doublings(2, own_faults=0) == 2
+    assert health.doublings(5, own_faults=6) == 5
+    for n in range(32):
+        health.on_success(n)
+    assert health.doublings(5, own_faults=0) == 0
+
+
 def test_failures_of_an_earlier_run_are_no_part_of_an_outage() -> None:
     health = Health(600, random.Random(1))
     for n in range(5):

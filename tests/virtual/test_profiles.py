@@ -225,3 +225,23 @@ def test_nothing_but_refusals_is_given_up_when_an_outage_may_last_no_longer() ->
     assert not any(handed_on)
     assert 239 < makespan_s < 245
     assert len(simulator.ledger.calls) < 40
+
+
+def test_a_brown_out_does_not_have_batches_wait_for_long_because_of_their_own_bad_luck() -> None:
+    profile = parse_profile(
+        {
+            "latency": {"base_ms": 250},
+            "schedule": [{"from_s": 0, "to_s": 9e9, "error_rate": 0.5}],
+        }
+    )
+    options = Options(batch_size=10, workers=4, shape="learners")
+    idle_s = 0.0
+    for seed in range(3, 7):
+        case = Case("brown-out", profile, Size(4_000, 3, 4_000), seed)
+        _, simulator, handed_on = fetch(case, options, over_http=False)
+        assert all(handed_on)
+        busy_until_s = 0.0
+        for call in sorted(simulator.ledger.calls, key=lambda call: call.started_s):
+            idle_s += max(0.0, call.started_s - busy_until_s)
+            busy_until_s = max(busy_until_s, call.finished_s or 0.0)
+    assert idle_s / 4 < 30
