@@ -76,6 +76,24 @@ class Line:
         await self._sleep(self._free_at_s - now_s)
 
 
+class MinuteQuota:
+    """How many calls were let in since the minute began."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._calls = 0
+
+    def admits(self, now_s: float, at_most: float) -> bool:
+        """Count this call if there is room for it in the minute; else say no."""
+        minute = int(now_s // 60)
+        if minute != self._minute:
+            self._minute, self._calls = minute, 0
+        if self._calls >= at_most:
+            return False
+        self._calls += 1
+        return True
+
+
 class CallRate:
     """How many calls were let in during the last second."""
 

@@ -90,12 +90,17 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the service refuses. `max_ids` counts each of the two id lists by itself."""
+    """What the service refuses.
+
+    `max_ids` counts each of the two id lists by itself. `max_calls_per_s` counts the calls let in
+    during the second before, `max_calls_per_min` those since the minute began.
+    """
 
     max_ids: Limit | None = None
     max_rows: Limit | None = None
     max_in_flight: Limit | None = None
     max_calls_per_s: Limit | None = None
+    max_calls_per_min: Limit | None = None
     max_request_bytes: Limit | None = None
 
 
@@ -230,7 +235,7 @@ def parse_profile(document: Mapping[str, Any], *, name: str = "unnamed") -> Prof
     for at, window in enumerate(profile.schedule):
         if window.to_s <= window.from_s:
             raise UsageError(f"schedule[{at}].to_s must be later than from_s.")
-    for key in ("max_in_flight", "max_calls_per_s", "max_request_bytes"):
+    for key in ("max_in_flight", "max_calls_per_s", "max_calls_per_min", "max_request_bytes"):
         limit = getattr(profile.limits, key)
         if limit is not None and limit.past == "silent-cap":
             raise UsageError(f"limits.{key}.past cannot be silent-cap: only ids and rows can.")

@@ -13,7 +13,7 @@ from random import Random
 
 from bulkfetch.simulator import soap
 from bulkfetch.simulator.account import Account
-from bulkfetch.simulator.capacity import CallRate
+from bulkfetch.simulator.capacity import CallRate, MinuteQuota
 from bulkfetch.simulator.faults import FaultChooser, choose_poison, open_windows
 from bulkfetch.simulator.ledger import Call
 from bulkfetch.simulator.profile import Limit, Profile
@@ -91,6 +91,7 @@ class Service:
         self._random = random
         self._faults = FaultChooser(profile.faults, random)
         self._rate = CallRate()
+        self._minute = MinuteQuota()
         self._renderer = RecordRenderer(account, profile.dialect)
         permanent = profile.permanent
         self.poison_learners = choose_poison(account.learner_ids, permanent.poison_learners, seed)
@@ -128,9 +129,12 @@ class Service:
         ):
             if limit is not None and amount > limit.at:
                 return self._past(limit, name, call)
-        rate = limits.max_calls_per_s
-        if rate is not None and not self._rate.admits(now_s, rate.at):
-            return self._past(rate, "max_calls_per_s", call)
+        for name, limit, counter in (
+            ("max_calls_per_min", limits.max_calls_per_min, self._minute),
+            ("max_calls_per_s", limits.max_calls_per_s, self._rate),
+        ):
+            if limit is not None and not counter.admits(now_s, limit.at):
+                return self._past(limit, name, call)
         for window in open_windows(self._profile.schedule, now_s):
             if self._random.random() < window.error_rate:
                 call.fault = "brown-out"

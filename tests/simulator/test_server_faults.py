@@ -272,6 +272,24 @@ async def test_a_call_past_a_limit_gets_its_status(
         assert call.finished_s - call.started_s == (30 if past == "504" else 0)
 
 
+async def test_calls_past_the_limit_a_minute_are_refused_until_the_next_one(
+    fake_time: Any, ask: Any, account: Account
+) -> None:
+    rule = {"at": 2, "past": "429"}
+    async with Simulator(
+        account,
+        parse_profile({"limits": {"max_calls_per_min": rule}}),
+        clock=fake_time.clock,
+        sleep=fake_time.sleep,
+    ) as simulator:
+        statuses = []
+        for wait_s in (50, 0, 9, 2, 0, 0):
+            await fake_time.sleep(wait_s)
+            statuses.append((await ask(simulator)).status)
+        assert statuses == [200, 200, 429, 200, 200, 429]
+        assert simulator.ledger.calls[2].fault == "max_calls_per_min"
+
+
 async def test_calls_past_the_limit_in_flight_are_refused(ask: Any, account: Account) -> None:
     together, leave = asyncio.Event(), asyncio.Event()
     inside = 0
