@@ -17,7 +17,8 @@ class Options:
     """How to fetch.
 
     Attributes:
-        batch_size: ids a call, along the side that calls run along; None to find out what pays.
+        batch_size: learners a call, never more however it is asked for, or courses where calls
+            name no learners; None to find out what pays.
         shape: the way of asking, such as "courses"; chosen by what it costs if not given.
         workers: calls in flight; None to find out how many the service bears.
         max_workers: most calls in flight where that is found out.

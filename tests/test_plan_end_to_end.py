@@ -190,3 +190,34 @@ async def test_a_journal_of_other_pairs_is_refused(
         ):
             with pytest.raises(JournalError, match="other inputs"):
                 await export(tmp_path, other, simulator, None)
+
+
+CAPPED: dict[str, object] = {
+    "name": "silent caps",
+    "limits": {"max_rows": {"at": 90, "past": "silent-cap"}},
+}
+
+
+@pytest.mark.parametrize(
+    "profile", [*profiles(), parse_profile(CAPPED)], ids=lambda each: each.name
+)
+@pytest.mark.parametrize("shape", [None, *Shape])
+async def test_no_call_names_more_than_a_pinned_batch_size(
+    account: Account, shape: Shape | None, profile: Profile
+) -> None:
+    """Learners, whichever way it is asked for and for whatever reason; else courses."""
+    most = 35
+    learners, courses = account.learner_ids[:500], account.course_ids[:45]
+    options = bulkfetch.Options(shape=None if shape is None else shape.value, batch_size=most)
+    async with (
+        Simulator(account, profile) as simulator,
+        bulkfetch.Client(simulator.url, token=simulator.token, options=options) as client,
+    ):
+        fetch = client.enrollments(learner_ids=learners, course_ids=courses)
+        rows = [row async for row in fetch]
+    wanted = {row.enrollment_id for row in account.enrollments() if row.learner_id in set(learners)}
+    wanted &= {row.enrollment_id for row in account.enrollments() if row.course_id in set(courses)}
+    assert {row.enrollment_id for row in rows} == wanted
+    for call in simulator.ledger.calls_of("GetEnrollments"):
+        named = call.course_ids if call.learner_ids is None else call.learner_ids
+        assert len(named or ()) <= most

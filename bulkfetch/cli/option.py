@@ -102,10 +102,15 @@ Shape = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", help="Ids a call; found out if not given.")
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="Learners a call, or courses where it names no learners; found out if not given.",
+    ),
 ]
 BatchSizePlanned = Annotated[
-    int | None, typer.Option("--batch-size", help="Ids a call, if an export pins it.")
+    int | None,
+    typer.Option("--batch-size", help="Learners (or courses) a call, if an export pins it."),
 ]
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Calls in flight; found out if not given.")

@@ -12,12 +12,12 @@ times as large has come, in rows and in bytes. Three kinds of extra calls tell, 
   ids of a list longer than that are all empty, they are asked for first, and those with rows last:
   rows that vanish prove a cap on ids, and if none does, all ids of such a list are read.
 
-Where more cannot be asked for, answers stay suspect. Then those larger than any that proved whole
-are halved and compared, and of the others a few and ever fewer: of n answers about 2·ln n calls
-for the first and 2·log4 n for the second. Round sizes are suspect a few times whatever came
-before: one of several servers may cap. In a healthy account the first answers cost a few calls and
-the rest none. What cannot be halved and compared (a single pair, a call without ids) is suspect
-only if its size is round.
+Where more cannot be asked for, or the caller has pinned how many ids a call names, answers stay
+suspect. Then those larger than any that proved whole are halved and compared, and of the others a
+few and ever fewer: of n answers about 2·ln n calls for the first and 2·log4 n for the second. Round
+sizes are suspect a few times whatever came before: one of several servers may cap. In a healthy
+account the first answers cost a few calls and the rest none. What cannot be halved and compared (a
+single pair, a call without ids) is suspect only if its size is round.
 
 Once an answer was proven short, none that has half its rows or bytes counts any more, whether it
 came before or comes after: it is asked for in parts, down to parts that are clearly below. If all

@@ -35,6 +35,7 @@ from bulkfetch.errors import (
     GivenUpError,
     OverloadedError,
     TimedOutError,
+    TooLargeError,
     TransientError,
 )
 from bulkfetch.pace.retry import RetryPolicy, retrying
@@ -281,9 +282,11 @@ class Run(Generic[RowsT]):
             await self._finish(batch, await self._guard.check(fetched))
 
     def _refused(self) -> dict[Axis, int]:
-        """Return the smallest numbers of ids that were refused, or took too long."""
-        sizes = {axis: self._pace.sizes[axis].refused for axis in Axis}
-        return {axis: ids for axis, ids in sizes.items() if ids is not None}
+        """Return the smallest numbers of ids of a side that calls are not to name any more."""
+        pinned = self._planner.pinned_size
+        beyond = None if pinned is None else pinned + 1
+        sizes = {axis: (self._pace.sizes[axis].refused, beyond) for axis in Axis}
+        return {axis: min(filter(None, found)) for axis, found in sizes.items() if any(found)}
 
     def _step_aside(self) -> None:
         """Let another task work while this one waits."""
@@ -370,9 +373,13 @@ class Run(Generic[RowsT]):
         """Make a call that belongs to no batch.
 
         Raises:
+            TooLargeError: the service refuses it, or the caller has pinned a smaller size.
             CallError: it failed.
         """
         asked = replace(Question.of(rectangle), fresh=True)  # so that it need not be confirmed
+        pinned = self._planner.pinned_size
+        if pinned is not None and len(rectangle.named(asked.axis) or ()) > pinned:
+            raise TooLargeError(f"No call may name more than {pinned:,} ids.")
         fetched = await self._calls.make(lambda: asked)
         assert fetched is not None
         return fetched

@@ -25,7 +25,6 @@ _ANSWER_BYTES = 1024 * 1024 * 1024
 _UNEQUAL_COVERS = 2.0  # the largest call around listed pairs, as a multiple of the mean
 _UNEQUAL_LEARNERS = 3.0  # the busiest learner of a batch of one, as a multiple of the mean
 _MARGIN_OF_GUESSES = 2.0
-_MARGIN_OF_PINS = 10.0
 _MARGIN = 1.25
 _WORTH_S = 1.0
 
@@ -36,7 +35,8 @@ class Bounds:
 
     Attributes:
         workers: calls in flight.
-        batch_size: ids of a call along its axis if they are pinned; None to suit the answers.
+        batch_size: ids of a call along its axis if they are pinned, and the most learners of any
+            call; None to suit the answers.
         caps: most ids that a call may name of a side, as far as the service has shown.
         other_side_cap: most ids of the other side.
         answer_bytes: most bytes of an answer, inflated.
@@ -56,6 +56,13 @@ class Bounds:
     target_bytes: float = 8e6
     worth_calls: int = 2
     settled_after: int = 0
+
+    def most_beside(self, axis: Axis) -> int:
+        """Return the most ids of a side that calls along the other one name."""
+        most = min(self.other_side_cap, self.caps[axis])
+        if axis is Axis.LEARNERS and self.batch_size is not None:
+            most = min(most, self.batch_size)
+        return int(most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ def estimate(shape: Shape, sizes: Sizes, beliefs: Beliefs, bounds: Bounds) -> Es
     batch = _batch_size(axis, units, received / units, beliefs, bounds)
     across = 1.0
     if other not in shape.unsent:
-        cap = min(bounds.other_side_cap, bounds.caps[other])
+        cap: float = bounds.most_beside(other)
         if shape is Shape.BOTH:
             cap = min(cap, batch)
         across = math.ceil(sizes.count(other) / cap)
@@ -149,7 +156,7 @@ def estimate_cover(
     calls = ids = asked = 0.0
     for each in covering:
         pieces = math.ceil(each.width(shape.axis) / batch_size)
-        across = math.ceil(each.width(shape.axis.other) / bounds.other_side_cap)
+        across = math.ceil(each.width(shape.axis.other) / bounds.most_beside(shape.axis.other))
         calls += pieces * across
         ids += each.width(shape.axis) * across + each.width(shape.axis.other) * pieces
         asked += each.pairs
@@ -240,7 +247,6 @@ def choose(
     *,
     current: Shape | None = None,
     margin: float = _MARGIN,
-    is_pinned: bool = False,
 ) -> Choice:
     """Choose the cheapest shape, if it beats the current one by a margin.
 
@@ -248,8 +254,6 @@ def choose(
         estimates: of all legal shapes, the usual one first.
         current: the shape that is left only for a much better one; the usual one if not given.
         margin: by how many times; at least twice for an estimate that is a guess.
-        is_pinned: whether the caller has said how many ids a call names. It takes ten times to
-            name more of them along the other side.
     """
     by_shape = {each.shape: each for each in estimates}
     kept = by_shape.get(current, estimates[0]) if current else estimates[0]
@@ -260,8 +264,6 @@ def choose(
     )
     for rival in rivals:
         needed = max(margin, _MARGIN_OF_GUESSES) if rival.is_guess else margin
-        if is_pinned and rival.ids_a_call > kept.ids_a_call:
-            needed = max(needed, _MARGIN_OF_PINS)
         if rival.seconds * needed < kept.seconds and kept.seconds - rival.seconds > _WORTH_S:
             return Choice(
                 rival.shape,

@@ -9,6 +9,7 @@ from bulkfetch.plan.rectangle import Rectangle
 class FixedPlan:
     """Gives the frontier what it is given, and learns nothing. See `Planner`."""
 
+    pinned_size = None
     _frontier: Frontier
 
     def begin(self, rectangles: Sequence[Rectangle], frontier: Frontier) -> None:

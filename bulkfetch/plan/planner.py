@@ -9,7 +9,6 @@ Pure: the same calls told in the same order give the same plan.
 """
 
 import dataclasses
-import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -108,10 +107,15 @@ class Planner:
         return self._bounds.workers
 
     @property
+    def pinned_size(self) -> int | None:
+        """The most learners of a call, or courses where it names no learners; None for any."""
+        return self._bounds.batch_size
+
+    @property
     def batch_size(self) -> int:
         """Ids of a call along the axis of the shape in use: pinned, or a size to begin with."""
-        if self._bounds.batch_size is not None:
-            return self._bounds.batch_size
+        if self.pinned_size is not None:
+            return self.pinned_size
         found = self._estimate(self.shape, self._sizes_left(), self.beliefs)
         return found.batch_size if self._notes else min(found.batch_size, DEFAULT_BATCH_SIZE)
 
@@ -136,6 +140,8 @@ class Planner:
             frontier: without rectangles.
         """
         self._frontier = frontier
+        if self.pinned_size is not None:
+            frontier.shrink(Axis.LEARNERS, self.pinned_size)
         # A call that left such a side out would answer what an earlier run has kept.
         if not isinstance(self._region, PairSet):
             self._always_sent = frozenset(
@@ -197,7 +203,8 @@ class Planner:
 
     def probes(self) -> list[Rectangle]:
         """Return a few small calls that tell the most about the shapes."""
-        return choose_probes(self._region, legal_shapes(self._sizes)[0], self.estimates())
+        usual = legal_shapes(self._sizes)[0]
+        return choose_probes(self._region, usual, self.estimates(), self._bounds)
 
     def note_too_large(self, rectangle: Rectangle) -> None:
         """Learn that an answer was too large, or took too long."""
@@ -244,9 +251,8 @@ class Planner:
         if current.calls < self._bounds.worth_calls * self._bounds.workers:
             return
         margin = _MARGIN ** (self.revisions + 1)
-        is_pinned = self._bounds.batch_size is not None
-        considered = [each for each in found if self._is_for_later(each.shape, frontier)]
-        choice = choose(considered, current=self.shape, margin=margin, is_pinned=is_pinned)
+        considered = [each for each in found if self._is_for_later(each.shape)]
+        choice = choose(considered, current=self.shape, margin=margin)
         # A cover of listed pairs is made for a batch size.
         ratio = frontier.batch_size / self._cut_with if isinstance(self._region, PairSet) else 1
         chosen = next(each for each in found if each.shape is choice.shape)
@@ -260,17 +266,13 @@ class Planner:
         else:
             self._probe(found)
 
-    def _is_for_later(self, shape: Shape, frontier: Frontier) -> bool:
+    def _is_for_later(self, shape: Shape) -> bool:
         """Whether a run that is under way may change to a shape.
 
         Not to a single call, which leaves all other places idle and may answer more than can be
-        answered; and calls that name less of both lists help only where the service says that a
-        list is too long: against long answers smaller batches do as well.
+        answered.
         """
-        if shape is self.shape:
-            return True
-        is_capped = any(frontier.most_named(axis) < math.inf for axis in Axis)
-        return shape is not Shape.WHOLE and (shape is not Shape.BOTH or is_capped)
+        return shape is self.shape or shape is not Shape.WHOLE
 
     def _probe(self, found: Sequence[Estimate]) -> None:
         """Ask for one batch in a shape whose surplus is a guess, if at its best it would pay."""
@@ -345,7 +347,7 @@ class Planner:
             self._rest,
             shape,
             batch_size=self._ids_a_call(shape),
-            most_others=int(min(bounds.other_side_cap, bounds.caps[shape.axis.other])),
+            most_others=bounds.most_beside(shape.axis.other),
             prices=Prices(self.beliefs.density_elsewhere.value * row_s / call_s, id_s / call_s),
         )
 
@@ -363,8 +365,7 @@ class Planner:
     def _choose(self, found: Sequence[Estimate]) -> Choice:
         if self._pinned is not None:
             return Choice(self._pinned, "pinned")
-        is_pinned = self._bounds.batch_size is not None
-        return choose(found, margin=_MARGIN_OF_GUESSES, is_pinned=is_pinned)
+        return choose(found, margin=_MARGIN_OF_GUESSES)
 
     def _estimate(self, shape: Shape, sizes: Sizes, beliefs: Beliefs) -> Estimate:
         region, bounds = self._region, self._bounds_now()

@@ -254,7 +254,7 @@ def test_three_courses_and_a_million_learners_are_no_ten_thousand_calls() -> Non
         planner = Planner(region, Bounds(batch_size=batch_size))
         chosen = next(each for each in planner.estimates() if each.shape is planner.shape)
         assert chosen.calls <= 1_000
-        assert chosen.risk < 0.1
+        assert chosen.risk < (0.1 if batch_size is None else 0.5)
 
 
 def test_a_hundred_thousand_learners_in_fifty_courses_are_a_thousand_calls_at_most() -> None:
