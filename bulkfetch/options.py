@@ -7,7 +7,6 @@ from pathlib import Path
 from bulkfetch.errors import UsageError
 from bulkfetch.http.address import SOAP_PATH, TOKEN_PATH, check_proxy_url
 from bulkfetch.http.transport import Limits
-from bulkfetch.pace.controller import MAX_WORKERS
 from bulkfetch.pace.retry import RetryPolicy
 from bulkfetch.plan.shapes import Shape
 
@@ -21,7 +20,7 @@ class Options:
             name no learners; None to find out what pays.
         shape: the way of asking, such as "courses"; chosen by what it costs if not given.
         workers: calls in flight; None to find out how many the service bears.
-        max_workers: most calls in flight where that is found out.
+        max_workers: most calls in flight where that is found out; None is 64.
         rate: most calls a second; None for no bound but the service's.
         max_outage_s: seconds that the service may be out before the run gives up.
         deadline_s: seconds after which no further call begins; None for any time.
@@ -43,7 +42,7 @@ class Options:
     batch_size: int | None = None
     shape: str | None = None
     workers: int | None = None
-    max_workers: int = MAX_WORKERS
+    max_workers: int | None = None
     rate: float | None = None
     max_outage_s: float = 600.0
     deadline_s: float | None = None
@@ -63,12 +62,16 @@ class Options:
         for name, value in (
             ("batch_size", 1 if self.batch_size is None else self.batch_size),
             ("workers", 1 if self.workers is None else self.workers),
-            ("max_workers", self.max_workers),
+            ("max_workers", 1 if self.max_workers is None else self.max_workers),
             ("retry.attempts", self.retry.attempts),
             ("limits.answer_bytes", self.limits.answer_bytes),
         ):
             if not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        if self.workers is not None and self.workers > (self.max_workers or self.workers):
+            raise UsageError(
+                f"workers ({self.workers:,}) is more than max_workers ({self.max_workers:,})."
+            )
         for name, seconds in (
             ("limits.connect_s", self.limits.connect_s),
             ("limits.read_s", self.limits.read_s),

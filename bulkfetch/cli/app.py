@@ -59,7 +59,7 @@ def export(
     retry_quarantined: option.RetryQuarantined = False,
     batch_size: option.BatchSize = None,
     workers: option.Workers = None,
-    max_workers: option.MaxWorkers = 64,
+    max_workers: option.MaxWorkers = None,
     rate: option.Rate = None,
     max_outage: option.MaxOutage = "10m",
     deadline: option.Deadline = None,

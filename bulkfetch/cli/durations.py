@@ -17,6 +17,7 @@ def read_duration(text: str, option: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise UsageError(
-            f"{option} must be a number of seconds, or a number with s, m or h, not {text!r}."
+            f"{option} must be a number of seconds, or a number with s, m or h (600, 90m, 2h), not "
+            f"{text!r}."
         )
     return float(match[1]) * _SECONDS[match[2]]

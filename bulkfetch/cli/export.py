@@ -28,6 +28,7 @@ from bulkfetch.export.sinks.postgres import Gone
 from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.http.address import check_base_url
 from bulkfetch.options import Options
+from bulkfetch.pace.controller import MAX_WORKERS
 
 URL_VARIABLE = "BULKFETCH_URL"
 
@@ -127,7 +128,7 @@ def _settle(
     asked = read_asked(arguments.asked)
     if arguments.report is not None:
         check_target(arguments.report)
-    most = fit_descriptors(options.workers, options.max_workers)
+    most = fit_descriptors(options.workers, options.max_workers or MAX_WORKERS)
     return ExportSettings(
         base_url=base_url,
         credentials=credentials,

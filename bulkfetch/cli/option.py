@@ -119,7 +119,10 @@ WorkersPlanned = Annotated[
     int | None, typer.Option("--workers", help="Calls in flight to reckon with.")
 ]
 MaxWorkers = Annotated[
-    int, typer.Option("--max-workers", help="Most calls in flight where that is found out.")
+    int | None,
+    typer.Option(
+        "--max-workers", help="Most calls in flight where that is found out; 64 if not given."
+    ),
 ]
 Rate = Annotated[
     float | None,

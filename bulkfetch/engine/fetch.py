@@ -16,7 +16,7 @@ from bulkfetch.engine.pool import Places
 from bulkfetch.engine.reactions import RunLimits
 from bulkfetch.engine.run import Run, TakeBack
 from bulkfetch.options import Options
-from bulkfetch.pace.controller import Pace, PaceSettings
+from bulkfetch.pace.controller import MAX_WORKERS, Pace, PaceSettings
 from bulkfetch.pace.timeline import Timeline
 from bulkfetch.plan.cost import Bounds
 from bulkfetch.plan.fixed import FixedPlan
@@ -146,7 +146,7 @@ def make_pace(options: Options, runtime: Runtime) -> Pace:
     settings = PaceSettings(
         batch_size=options.batch_size,
         workers=options.workers,
-        max_workers=options.max_workers,
+        max_workers=options.max_workers or MAX_WORKERS,
         rate=options.rate,
         max_outage_s=options.max_outage_s,
     )
