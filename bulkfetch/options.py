@@ -21,7 +21,8 @@ class Options:
         shape: the way of asking, such as "courses"; chosen by what it costs if not given.
         workers: calls in flight; None to find out how many the service bears.
         max_workers: most calls in flight where that is found out; None is 64.
-        rate: most calls a second; None for no bound but the service's.
+        rate: most calls a second, whatever they are made for, but for requests for tokens; None for
+            no bound but the service's.
         max_outage_s: seconds that the service may be out before the run gives up.
         deadline_s: seconds after which no further call begins; None for any time.
         max_quarantined: end the run if more ids or pairs than this are rejected; None for any

@@ -22,6 +22,7 @@ from bulkfetch.engine.call import Caller, HttpExchange
 from bulkfetch.engine.fetch import make_pace, make_planner
 from bulkfetch.engine.listing import ListedPage, Lister
 from bulkfetch.engine.outcome import Counters
+from bulkfetch.engine.pool import wait_for_rate
 from bulkfetch.engine.probe import probe
 from bulkfetch.errors import UsageError
 from bulkfetch.http.address import check_base_url
@@ -102,7 +103,8 @@ async def _ask(
             region = region.replace(axis, ids)
         planner = make_planner(region, options, asked.discover)
         exchange = HttpExchange(service, ObjectDecoder(), counters, region)
-        findings = await probe(Caller(exchange, service.desk, counters), planner)
+        caller = Caller(exchange, service.desk, counters)
+        findings = await probe(caller, planner, lambda: wait_for_rate(pace, runtime))
     planner.choose_again()
     return Planned(region, planner, counters.calls, tuple(findings))
 

@@ -56,6 +56,7 @@ async def ask_surely(
     counters: Counters,
     *,
     is_doubtful: Callable[[ResultT | CallError], bool],
+    wait_again: Callable[[], Awaitable[None]],
     expected_s: float = 0.0,
     fresh: bool = False,
 ) -> ResultT:
@@ -66,6 +67,7 @@ async def ask_surely(
         desk: has the tokens.
         counters: where confirmations are counted.
         is_doubtful: says whether a result on a reused connection is to be confirmed.
+        wait_again: awaited before each call but the first, until it may begin.
         expected_s: how long the call takes, as far as is known; its token must live for so long.
         fresh: on a connection that has served nothing else, so that no result is doubtful.
 
@@ -77,6 +79,7 @@ async def ask_surely(
             reply = await ask(lease, fresh=fresh)
             result = reply.result
             if reply.is_reused and is_doubtful(result):
+                await wait_again()
                 counters.confirmations += 1
                 result = (await ask(lease, fresh=True)).result
         if not isinstance(result, CallError):
@@ -84,6 +87,7 @@ async def ask_surely(
         if not isinstance(result, TokenRejectedError):
             raise result
         await desk.replace(lease, result)
+        await wait_again()
 
 
 async def send(

@@ -8,7 +8,7 @@ answer to an earlier request could have been taken for it.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -95,11 +95,17 @@ class Caller(Generic[RowsT]):
         self._counters = counters
 
     async def fetch(
-        self, rectangle: Rectangle, expected_s: float = 0.0, *, fresh: bool = False
+        self,
+        rectangle: Rectangle,
+        expected_s: float = 0.0,
+        *,
+        wait_again: Callable[[], Awaitable[None]],
+        fresh: bool = False,
     ) -> Fetched[RowsT]:
         """Fetch all enrollments in a rectangle, which takes `expected_s` as far as is known.
 
-        `fresh` asks on a connection that has served nothing else.
+        `wait_again` is awaited before any call but the first, until it may begin; `fresh` asks on a
+        connection that has served nothing else.
 
         Raises:
             CallError: the call failed; its class says what to do.
@@ -118,6 +124,7 @@ class Caller(Generic[RowsT]):
             self._desk,
             self._counters,
             is_doubtful=is_doubtful,
+            wait_again=wait_again,
             expected_s=expected_s,
             fresh=fresh,
         )

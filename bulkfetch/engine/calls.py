@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from bulkfetch.engine.call import Caller, Fetched
 from bulkfetch.engine.hedging import Hedging
-from bulkfetch.engine.pool import Places, Pool
+from bulkfetch.engine.pool import Places, Pool, wait_for_rate
 from bulkfetch.engine.reactions import is_request_too_large
 from bulkfetch.errors import (
     CallError,
@@ -145,23 +145,35 @@ class Calls(Generic[RowsT]):
             CallError: it failed.
         """
         expected_s = self._pace.expected_s(ticket.axis, ticket.size.ids)
+
+        async def wait_again() -> None:
+            """Wait until the call may be made once more; its time begins anew then."""
+            del self._under_way[patience]
+            if not patience.expired():
+                patience.reschedule(None)
+            await wait_for_rate(self._pace, self._runtime)
+            self._under_way[patience] = begun = _Begun(ticket, _loop_time())
+            self._watch(patience, begun)
+
         try:
             async with asyncio.timeout(None) as patience:
                 self._under_way[patience] = begun = _Begun(ticket, _loop_time())
                 self._watch(patience, begun)
                 if self._hedging is None or asked.fresh or ticket.size.is_trial:
                     fetched = await self._caller.fetch(
-                        asked.rectangle, expected_s, fresh=asked.fresh
+                        asked.rectangle, expected_s, wait_again=wait_again, fresh=asked.fresh
                     )
                     return fetched, ticket
-                first = await self._hedging.fetch(asked.rectangle, ticket, expected_s)
+                first = await self._hedging.fetch(
+                    asked.rectangle, ticket, expected_s, wait_again=wait_again
+                )
                 return first.fetched, first.ticket
         except TimeoutError:
             raise GivenUpError(
                 "A call took several times longer than it should, and was given up."
             ) from None
         finally:
-            del self._under_way[patience]
+            self._under_way.pop(patience, None)
 
     def is_own_fault(self, batch: int, error: TransientError) -> bool:
         """Whether a failure counts against its batch, and not against the service."""

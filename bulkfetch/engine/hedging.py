@@ -14,6 +14,7 @@ second call that fails has failed alone, and its batch knows nothing of it.
 """
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -69,20 +70,28 @@ class Hedging(Generic[RowsT]):
         self._counters = counters
         self._factors: deque[float] = deque(maxlen=_REMEMBERED)
 
-    async def fetch(self, rectangle: Rectangle, ticket: Ticket, expected_s: float) -> First[RowsT]:
+    async def fetch(
+        self,
+        rectangle: Rectangle,
+        ticket: Ticket,
+        expected_s: float,
+        *,
+        wait_again: Callable[[], Awaitable[None]],
+    ) -> First[RowsT]:
         """Call, and once more if that takes long.
 
         Args:
             rectangle: what to ask for.
             ticket: of the call, which has begun.
             expected_s: how long it should take; 0 where that is not known.
+            wait_again: see `Caller.fetch`.
 
         Raises:
             CallError: it failed, and the second call, if there was one, did not succeed either.
         """
         race: _Race[RowsT] = _Race()
         try:
-            await self._run(race, rectangle, ticket, expected_s)
+            await self._run(race, rectangle, ticket, expected_s, wait_again)
         except BaseException:  # cancelled, perhaps between the second answer and its taking
             if race.first is not None and race.first.ticket is not ticket:
                 self._pace.on_failure(race.first.ticket, self._runtime.clock())
@@ -99,13 +108,18 @@ class Hedging(Generic[RowsT]):
         return race.first
 
     async def _run(
-        self, race: "_Race[RowsT]", rectangle: Rectangle, ticket: Ticket, expected_s: float
+        self,
+        race: "_Race[RowsT]",
+        rectangle: Rectangle,
+        ticket: Ticket,
+        expected_s: float,
+        wait_again: Callable[[], Awaitable[None]],
     ) -> None:
         async with anyio.create_task_group() as group:
 
             async def ask() -> None:
                 try:
-                    fetched = await self._caller.fetch(rectangle, expected_s)
+                    fetched = await self._caller.fetch(rectangle, expected_s, wait_again=wait_again)
                     race.first = race.first or First(fetched, ticket)
                 except CallError as error:
                     race.failure = error

@@ -242,7 +242,13 @@ class Lister:
                 service, self._counters, lease, listing.operation, body, read=read, fresh=fresh
             )
 
-        return await ask_surely(ask, service.desk, self._counters, is_doubtful=_is_doubtful)
+        return await ask_surely(
+            ask,
+            service.desk,
+            self._counters,
+            is_doubtful=_is_doubtful,
+            wait_again=lambda: self._wait_for_permit(axis, listed),
+        )
 
     def _check(self, page: Page, listed: Sequence[ListedPage]) -> None:
         """Refuse a page that leads back, or that would put the token into the journal.

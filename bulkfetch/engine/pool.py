@@ -26,6 +26,13 @@ class StoppedError(Exception):
     """No call may begin any more; the run ends in an orderly way."""
 
 
+async def wait_for_rate(pace: Pace, runtime: Runtime) -> None:
+    """Wait until a call may begin that needs no place of its own, and count it."""
+    while (wait_s := pace.wait_again_s(runtime.clock())) > 0:
+        await runtime.sleep(max(wait_s, _SHORTEST_S))
+    pace.rate.begin(runtime.clock())
+
+
 class Places:
     """The places of one account, and whoever waits for one. Make it in the event loop that uses it.
 

@@ -1,5 +1,6 @@
 """Ask an account a few small questions, to plan by what it answers."""
 
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from bulkfetch.engine.call import Caller
@@ -9,8 +10,15 @@ from bulkfetch.plan.planner import Planner
 RowsT = TypeVar("RowsT")
 
 
-async def probe(caller: Caller[RowsT], planner: Planner) -> list[str]:
+async def probe(
+    caller: Caller[RowsT], planner: Planner, wait: Callable[[], Awaitable[None]]
+) -> list[str]:
     """Make the planner's probing calls, one after the other, and let it learn from them.
+
+    Args:
+        caller: makes them.
+        planner: says which.
+        wait: awaited before each call, until it may begin.
 
     Returns:
         What went wrong, in sentences; a call that is too large or rejected for an id is a finding,
@@ -22,7 +30,8 @@ async def probe(caller: Caller[RowsT], planner: Planner) -> list[str]:
     findings = []
     for rectangle in planner.probes():
         try:
-            fetched = await caller.fetch(rectangle)
+            await wait()
+            fetched = await caller.fetch(rectangle, wait_again=wait)
         except (TooLargeError, TimedOutError, ContentError) as error:
             if not isinstance(error, ContentError):
                 planner.note_too_large(rectangle)

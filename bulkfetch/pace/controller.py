@@ -131,6 +131,10 @@ class Pace:
             return self.rate.lone_s(now)
         return rate_s
 
+    def wait_again_s(self, now: float) -> float:
+        """Return how long a call has to wait that is made in the place of one before; 0 is not."""
+        return self.gate.wait_s(now) or self.rate.wait_s(now)
+
     def size(self, axis: Axis, left: int, now: float) -> Size:
         """Say how many ids the next call along an axis should ask for; `left` are not asked yet."""
         limit = max(1, round(self.limit / self.concurrency.slowdown))  # that are served at a time
