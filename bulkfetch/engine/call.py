@@ -175,7 +175,7 @@ class HttpExchange(Generic[RowsT]):
         self._reader = AnswerReader(service.flattener, decoder, service.runtime)
         self._counters = counters
         self._selector = Selector(region)
-        self._asked: dict[str, tuple[Side, frozenset[str]]] = {}
+        self._latest_asked: dict[Axis, tuple[Side, frozenset[str]]] = {}
 
     async def ask(
         self, rectangle: Rectangle, lease: Lease, *, fresh: bool
@@ -201,9 +201,14 @@ class HttpExchange(Generic[RowsT]):
         service = self._service
         selection = self._selector.select(rectangle)
         whole: _Whole[RowsT] = _Whole()
+        learners, courses = (
+            self._asked(rectangle, Axis.LEARNERS),
+            self._asked(rectangle, Axis.COURSES),
+        )
 
         async def take(number: int, found: Decoded[RowsT]) -> None:
-            self._verify(found, rectangle)
+            self._verify("learner", learners, found.learner_ids)
+            self._verify("course", courses, found.course_ids)
             if number == 0:  # rows came, so the token serves
                 await service.desk.serves(lease)
             whole.received += found.count
@@ -231,28 +236,30 @@ class HttpExchange(Generic[RowsT]):
         redactor = self._service.redactor
         return Anomaly(redactor(anomaly.enrollment_id), anomaly.field, redactor(anomaly.raw))
 
-    def _verify(self, decoded: Decoded[RowsT], rectangle: Rectangle) -> None:
-        """Check that every row lies in what the call named.
+    def _asked(self, rectangle: Rectangle, axis: Axis) -> frozenset[str] | None:
+        """Return the ids that a call names along an axis; batches share a side, often."""
+        side = rectangle.named(axis)
+        if side is None:
+            return None
+        known = self._latest_asked.get(axis)
+        if known is None or known[0] is not side:
+            known = self._latest_asked[axis] = side, frozenset(side)
+        return known[1]
+
+    def _verify(self, name: str, asked: frozenset[str] | None, got: frozenset[str]) -> None:
+        """Check that the rows of a document lie in what the call named.
 
         Raises:
             ForeignRowsError: one does not.
         """
-        self._verify_side("learner", rectangle.named(Axis.LEARNERS), decoded.learner_ids)
-        self._verify_side("course", rectangle.named(Axis.COURSES), decoded.course_ids)
-
-    def _verify_side(self, name: str, asked: Side, got: frozenset[str]) -> None:
-        if asked is None:
+        if asked is None or got <= asked:
             return
-        known = self._asked.get(name)
-        if known is None or known[0] is not asked:  # slices, and batches, ask for the same
-            known = self._asked[name] = asked, frozenset(asked)
-        if not got <= known[1]:
-            foreign = got - known[1]
-            shown = self._service.redactor.show(min(foreign), 80)
-            raise ForeignRowsError(
-                f"The answer holds rows of {len(foreign)} {name}s that were not asked for "
-                f"(such as {shown}): the service ignored the filter or mixed up answers."
-            )
+        foreign = got - asked
+        shown = self._service.redactor.show(min(foreign), 80)
+        raise ForeignRowsError(
+            f"The answer holds rows of {len(foreign)} {name}s that were not asked for "
+            f"(such as {shown}): the service ignored the filter or mixed up answers."
+        )
 
     async def _keep(self, received: Decoded[RowsT], selection: Selection | None) -> Decoded[RowsT]:
         """Drop the rows that are not wanted."""

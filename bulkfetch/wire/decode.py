@@ -5,6 +5,7 @@ decoded one by one, with tables of the values already read: dates, flags and gro
 answer and the next, and a look-up costs a tenth of reading them.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,9 @@ from bulkfetch.wire.flatten import Flat, Flattener, Row
 from bulkfetch.wire.values import READERS
 
 RowsT = TypeVar("RowsT")
+
+TypedColumns = tuple[tuple[Any, ...], ...]
+"""The values of all records by column, in the order of FIELDS."""
 
 _WIDTH = len(FIELDS)
 _REQUIRED = sum(field.required for field in FIELDS)  # the first ones
@@ -111,28 +115,91 @@ def decode_unscanned(
     return decoder.from_rows(found)
 
 
-class ObjectDecoder:
-    """Decodes to lists of `Enrollment`."""
+class ColumnDecoder:
+    """Decodes to typed columns: `make_records` makes objects of them, when they are looked at.
+
+    Where many rows wait, the garbage collector goes through each of their objects, and stops the
+    event loop meanwhile. Tuples of plain values it leaves alone.
+    """
 
     def __init__(self) -> None:
         self._tables = ValueTables(READERS)
 
-    def from_columns(self, columns: Columns) -> Decoded[list[Enrollment]]:
+    def from_columns(self, columns: Columns) -> Decoded[TypedColumns]:
         """See `Decoder.from_columns`."""
-        return self._decode(columns.columns, columns.count)
+        return self._decode(columns.columns)
 
-    def from_flat(self, flat: Flat) -> Decoded[list[Enrollment]]:
+    def from_flat(self, flat: Flat) -> Decoded[TypedColumns]:
         """See `Decoder.from_flat`."""
         cells = flat.text.decode().replace("\n", "\t").split("\t")
         cells.pop()
         if len(cells) - cells.count("") != flat.values:
             raise UnprovenError
-        return self._decode([cells[column::_WIDTH] for column in range(_WIDTH)], flat.count)
+        return self._decode([cells[column::_WIDTH] for column in range(_WIDTH)])
+
+    def from_rows(self, rows: Sequence[Row]) -> Decoded[TypedColumns]:
+        """See `Decoder.from_rows`."""
+        columns: Sequence[Column] = [*zip(*rows, strict=True)] if rows else [()] * _WIDTH
+        return self._decode(columns)
+
+    def keep(
+        self, decoded: Decoded[TypedColumns], is_wanted: Callable[[str, str], bool]
+    ) -> Decoded[TypedColumns]:
+        """See `Decoder.keep`."""
+        _, courses, learners, *_ = decoded.rows
+        wanted = list(map(is_wanted, learners, courses))
+        rows = tuple(tuple(itertools.compress(column, wanted)) for column in decoded.rows)
+        return _decoded(rows, anomalies_of(decoded.anomalies, rows[0]))
+
+    def enrollment_ids(self, rows: TypedColumns) -> list[str]:
+        """See `Decoder.enrollment_ids`."""
+        return [*rows[0]]
+
+    def _decode(self, columns: Sequence[Column]) -> Decoded[TypedColumns]:
+        if not all(columns[0]) or not all(columns[1]) or not all(columns[2]):
+            raise UnprovenError
+        anomalies: list[Anomaly] = []
+        typed: list[tuple[Any, ...]] = []
+        for position, (texts, table) in enumerate(
+            zip(columns, self._tables.by_column(), strict=True)
+        ):
+            if position < _REQUIRED:
+                typed.append(tuple(texts))
+            elif table is None:
+                typed.append(tuple([text or None for text in texts]))
+            else:
+                typed.append(tuple(map(table.__getitem__, texts)))
+                if table.unreadable:
+                    anomalies += find_anomalies(columns, position, table.unreadable)
+        return _decoded(tuple(typed), tuple(anomalies))
+
+
+def _decoded(rows: TypedColumns, anomalies: tuple[Anomaly, ...]) -> Decoded[TypedColumns]:
+    return Decoded(rows, len(rows[0]), frozenset(rows[2]), frozenset(rows[1]), anomalies)
+
+
+def make_records(columns: TypedColumns) -> list[Enrollment]:
+    """Make the objects of typed columns."""
+    return list(map(_MAKE, zip(*columns, strict=True)))
+
+
+class ObjectDecoder:
+    """Decodes to lists of `Enrollment`."""
+
+    def __init__(self) -> None:
+        self._decoder = ColumnDecoder()
+
+    def from_columns(self, columns: Columns) -> Decoded[list[Enrollment]]:
+        """See `Decoder.from_columns`."""
+        return self._made(self._decoder.from_columns(columns))
+
+    def from_flat(self, flat: Flat) -> Decoded[list[Enrollment]]:
+        """See `Decoder.from_flat`."""
+        return self._made(self._decoder.from_flat(flat))
 
     def from_rows(self, rows: Sequence[Row]) -> Decoded[list[Enrollment]]:
         """See `Decoder.from_rows`."""
-        columns: Sequence[Column] = [*zip(*rows, strict=True)] if rows else [()] * _WIDTH
-        return self._decode(columns, len(rows))
+        return self._made(self._decoder.from_rows(rows))
 
     def keep(
         self, decoded: Decoded[list[Enrollment]], is_wanted: Callable[[str, str], bool]
@@ -151,28 +218,14 @@ class ObjectDecoder:
         """See `Decoder.enrollment_ids`."""
         return [row.enrollment_id for row in rows]
 
-    def _decode(self, columns: Sequence[Column], count: int) -> Decoded[list[Enrollment]]:
-        if not all(columns[0]) or not all(columns[1]) or not all(columns[2]):
-            raise UnprovenError
-        anomalies: list[Anomaly] = []
-        typed: list[Sequence[object]] = []
-        for position, (texts, table) in enumerate(
-            zip(columns, self._tables.by_column(), strict=True)
-        ):
-            if position < _REQUIRED:
-                typed.append(texts)
-            elif table is None:
-                typed.append([text or None for text in texts])
-            else:
-                typed.append(list(map(table.__getitem__, texts)))
-                if table.unreadable:
-                    anomalies += find_anomalies(columns, position, table.unreadable)
+    @staticmethod
+    def _made(decoded: Decoded[TypedColumns]) -> Decoded[list[Enrollment]]:
         return Decoded(
-            rows=list(map(_MAKE, zip(*typed, strict=True))),
-            count=count,
-            learner_ids=cast("frozenset[str]", frozenset(columns[2])),
-            course_ids=cast("frozenset[str]", frozenset(columns[1])),
-            anomalies=tuple(anomalies),
+            make_records(decoded.rows),
+            decoded.count,
+            decoded.learner_ids,
+            decoded.course_ids,
+            decoded.anomalies,
         )
 
 

@@ -7,13 +7,21 @@ Arrow's own compressed form does for both: where many rows wait for their answer
 packed form waits.
 """
 
+import gc
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bulkfetch.record import Enrollment
-from bulkfetch.wire.decode import Decoded, Decoder, ObjectDecoder, decode_document
+from bulkfetch.wire.decode import (
+    ColumnDecoder,
+    Decoded,
+    Decoder,
+    TypedColumns,
+    decode_document,
+    make_records,
+)
 from bulkfetch.wire.dialect import Columns, Source
 from bulkfetch.wire.flatten import Flat, Flattener, Row
 from bulkfetch.wire.pack import SMALL_ROWS, keep_packed, pack_columns, unpack_columns
@@ -31,30 +39,37 @@ class Kept(Generic[RowsT]):
     """The rows of one document.
 
     Attributes:
+        hold: gives them as they are held.
         recall: gives them as tuples in the order of the record's fields, as often as asked.
     """
 
-    __slots__ = ("_room", "_take", "recall")
+    __slots__ = ("_make", "_room", "hold", "recall")
 
     def __init__(
         self,
-        take: Callable[[], RowsT],
+        hold: Callable[[], Any],
+        make: Callable[[Any], RowsT],
         recall: Callable[[], Sequence[tuple[Any, ...]]],
         room: object = None,
     ) -> None:
+        self.hold = hold
         self.recall = recall
-        self._take = take
+        self._make = make
         self._room = room
 
     def take(self) -> RowsT:
         """Return the rows, to be handed on."""
-        return self._take()
+        return self._make(self.hold())
 
 
 class KeepingDecoder(Generic[RowsT]):
-    """Decodes as another decoder does, and keeps."""
+    """Decodes as another decoder does, and keeps.
 
-    def __init__(self, decoder: Decoder[RowsT]) -> None:
+    Args:
+        decoder: makes rows as they are held until they are taken.
+    """
+
+    def __init__(self, decoder: Decoder[Any]) -> None:
         self._decoder = decoder
 
     def from_columns(self, columns: Columns) -> Decoded[Kept[RowsT]]:
@@ -74,7 +89,7 @@ class KeepingDecoder(Generic[RowsT]):
     ) -> Decoded[Kept[RowsT]]:
         """See `Decoder.keep`."""
         whole = Decoded(
-            rows=decoded.rows.take(),
+            rows=decoded.rows.hold(),
             count=decoded.count,
             learner_ids=decoded.learner_ids,
             course_ids=decoded.course_ids,
@@ -85,19 +100,19 @@ class KeepingDecoder(Generic[RowsT]):
 
     def enrollment_ids(self, rows: Kept[RowsT]) -> list[str]:
         """See `Decoder.enrollment_ids`."""
-        return self._decoder.enrollment_ids(rows.take())
+        return self._decoder.enrollment_ids(rows.hold())
 
     def ids_of(self, rows: RowsT) -> list[str]:
         """Return the enrollment ids of rows that were taken."""
-        return self._decoder.enrollment_ids(rows)
+        raise NotImplementedError
 
-    def _kept(self, decoded: Decoded[RowsT], columns: Columns | None) -> Decoded[Kept[RowsT]]:
+    def _kept(self, decoded: Decoded[Any], columns: Columns | None) -> Decoded[Kept[RowsT]]:
         rows = self._keep(decoded.rows, decoded.count, columns)
         return Decoded(
             rows, decoded.count, decoded.learner_ids, decoded.course_ids, decoded.anomalies
         )
 
-    def _keep(self, rows: RowsT, count: int, columns: Columns | None) -> Kept[RowsT]:
+    def _keep(self, rows: Any, count: int, columns: Columns | None) -> Kept[RowsT]:
         raise NotImplementedError
 
 
@@ -106,28 +121,40 @@ def _itself(rows: RowsT) -> RowsT:
 
 
 class KeepingObjects(KeepingDecoder[list[Enrollment]]):
-    """Decodes to lists of `Enrollment`."""
+    """Decodes to lists of `Enrollment`, made when they are taken."""
 
     def __init__(self) -> None:
-        super().__init__(ObjectDecoder())
+        super().__init__(ColumnDecoder())
+
+    def ids_of(self, rows: list[Enrollment]) -> list[str]:
+        """See `KeepingDecoder.ids_of`."""
+        return [row[0] for row in rows]
 
     def _keep(
-        self, rows: list[Enrollment], count: int, columns: Columns | None
+        self, rows: TypedColumns, count: int, columns: Columns | None
     ) -> Kept[list[Enrollment]]:
         recall: Callable[[], Sequence[tuple[Any, ...]]]
         if count < SMALL_ROWS:
-            recall = partial(_itself, rows)
+            recall = partial(_rows_of, rows)
         elif columns is None:
-            recall = keep_packed(rows)
+            recall = keep_packed(_rows_of(rows))
         elif (source := _small_source(columns)) is not None:
             recall = partial(_read_again, source)
         else:
             recall = partial(_recall_objects, pack_columns(columns))
-        return Kept(partial(_itself, rows), recall)
+            # Many of these may wait for their answer to close. The collector looks at each once,
+            # and stops the event loop meanwhile: one by one, here, that is not to be noticed.
+            if gc.isenabled():
+                gc.collect(0)
+        return Kept(partial(_itself, rows), make_records, recall)
+
+
+def _rows_of(columns: TypedColumns) -> list[tuple[Any, ...]]:
+    return list(zip(*columns, strict=True))
 
 
 def _recall_objects(packed: bytes) -> Sequence[tuple[Any, ...]]:
-    return ObjectDecoder().from_columns(unpack_columns(packed)).rows
+    return _rows_of(ColumnDecoder().from_columns(unpack_columns(packed)).rows)
 
 
 def _small_source(columns: Columns) -> Source | None:
@@ -138,9 +165,9 @@ def _small_source(columns: Columns) -> Source | None:
 
 
 def _read_again(source: Source) -> Sequence[tuple[Any, ...]]:
-    found = decode_document(source.read(), Flattener(), ObjectDecoder())
+    found = decode_document(source.read(), Flattener(), ColumnDecoder())
     assert isinstance(found, Decoded)
-    return found.rows
+    return _rows_of(found.rows)
 
 
 class _Room:
@@ -190,18 +217,22 @@ class KeepingArrow(KeepingDecoder[list["pa.RecordBatch"]]):
         self._arrow = arrow
         self._room = _Room(waiting_bytes)
 
+    def ids_of(self, rows: list["pa.RecordBatch"]) -> list[str]:
+        """See `KeepingDecoder.ids_of`."""
+        return self._decoder.enrollment_ids(rows)
+
     def _keep(
         self, rows: list["pa.RecordBatch"], count: int, columns: Columns | None
     ) -> Kept[list["pa.RecordBatch"]]:
         if count < SMALL_ROWS:
-            return Kept(partial(_itself, rows), partial(self._arrow.rows_of, rows))
+            return Kept(partial(_itself, rows), _itself, partial(self._arrow.rows_of, rows))
         # An answer received in one piece is small: its rows may wait as they are.
         if columns is not None and (source := _small_source(columns)) is not None:
-            return Kept(partial(_itself, rows), partial(_read_again, source))
+            return Kept(partial(_itself, rows), _itself, partial(_read_again, source))
         (batch,) = rows
         packed = self._arrow.pack_batch(batch)
         recall = partial(self._arrow.unpack_rows, packed)
         taken = self._room.take(batch.nbytes)
         if taken is None:
-            return Kept(partial(self._arrow.unpack_batches, packed), recall)
-        return Kept(partial(_itself, rows), recall, taken)
+            return Kept(partial(self._arrow.unpack_batches, packed), _itself, recall)
+        return Kept(partial(_itself, rows), _itself, recall, taken)

@@ -80,6 +80,19 @@ def test_what_is_not_wanted_is_not_recalled(answer: Callable[..., bytes], decode
     assert [row[0] for row in kept.rows.recall()] == ids
 
 
+@pytest.mark.parametrize("scans", [True, False], ids=["scanned", "printed"])
+def test_the_garbage_collector_has_no_work_with_rows_that_wait(
+    answer: Callable[..., bytes], *, scans: bool
+) -> None:
+    decoder, document = KeepingObjects(), answer(300)
+    gc.collect()
+    before = len(gc.get_objects())
+    held = [decode(document, decoder, scans=scans) for _ in range(20)]
+    gc.collect()
+    assert len(gc.get_objects()) - before < 20 * 300 / 10
+    assert all(len(each.rows.take()) == 300 for each in held)
+
+
 def test_room_for_waiting_rows_is_given_back(answer: Callable[..., bytes]) -> None:
     decoder = KeepingArrow(waiting_bytes=200_000)
     document = answer(300)
