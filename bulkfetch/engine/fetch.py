@@ -4,6 +4,7 @@ The client and the export fetch through it, and so does whatever measures the pa
 with the same settings, whether calls go over HTTP or not.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -45,9 +46,10 @@ def make_planner(
         batch_size=options.batch_size,
         answer_bytes=limits.answer_bytes,
         call_s=min(limits.read_s, limits.total_s),
-        # Where batches grow by themselves, few calls are left that another plan would save.
-        worth_calls=2 if options.batch_size is not None else 200,
+        # Where batches grow by themselves, what another plan would save is less sure.
+        worth_s=1.0 if options.batch_size is not None else 10.0,
         settled_after=0 if options.batch_size is not None else 64,
+        per_second=options.rate or math.inf,
     )
     shape = None if options.shape is None else Shape(options.shape)
     return Planner(region, bounds, shape=shape, complete=complete)

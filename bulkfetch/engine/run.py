@@ -341,6 +341,7 @@ class Run(Generic[RowsT]):
         counters.batches += 1
         counters.rows += fetched.count
         counters.surplus += fetched.surplus
+        self._planner.follow(workers=self._pace.limit, per_second=self._pace.rate.per_second)
         counters.pairs_done += self._planner.note(
             batch.rectangle,
             received=fetched.received,

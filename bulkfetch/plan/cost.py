@@ -26,7 +26,6 @@ _UNEQUAL_COVERS = 2.0  # the largest call around listed pairs, as a multiple of 
 _UNEQUAL_LEARNERS = 3.0  # the busiest learner of a batch of one, as a multiple of the mean
 _MARGIN_OF_GUESSES = 2.0
 _MARGIN = 1.25
-_WORTH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,8 @@ class Bounds:
         call_s: most seconds of a call.
         target_s, target_bytes: what an answer is meant to stay under.
         settled_after: calls after which batches have found their size, and a plan may change.
-        worth_calls: a change of plan under way must have so many calls a worker left to save on.
+        worth_s: a change of plan under way must save so many seconds.
+        per_second: calls that may begin in a second.
     """
 
     workers: int = 10
@@ -54,8 +54,9 @@ class Bounds:
     call_s: float = math.inf
     target_s: float = 5.0
     target_bytes: float = 8e6
-    worth_calls: int = 2
+    worth_s: float = 1.0
     settled_after: int = 0
+    per_second: float = math.inf
 
     def most_beside(self, axis: Axis) -> int:
         """Return the most ids of a side that calls along the other one name."""
@@ -227,6 +228,7 @@ def _weigh(
         seconds=max(
             calls.calls * mean_s * parts * (1 + 2 * mean_risk) / bounds.workers,
             longest_s * parts * (1 + 2 * risk),
+            calls.calls * parts / bounds.per_second,
         ),
         call_s=longest_s,
         risk=risk,
@@ -247,6 +249,7 @@ def choose(
     *,
     current: Shape | None = None,
     margin: float = _MARGIN,
+    worth_s: float = 1.0,
 ) -> Choice:
     """Choose the cheapest shape, if it beats the current one by a margin.
 
@@ -254,6 +257,7 @@ def choose(
         estimates: of all legal shapes, the usual one first.
         current: the shape that is left only for a much better one; the usual one if not given.
         margin: by how many times; at least twice for an estimate that is a guess.
+        worth_s: seconds that a change must save.
     """
     by_shape = {each.shape: each for each in estimates}
     kept = by_shape.get(current, estimates[0]) if current else estimates[0]
@@ -264,7 +268,7 @@ def choose(
     )
     for rival in rivals:
         needed = max(margin, _MARGIN_OF_GUESSES) if rival.is_guess else margin
-        if rival.seconds * needed < kept.seconds and kept.seconds - rival.seconds > _WORTH_S:
+        if rival.seconds * needed < kept.seconds and kept.seconds - rival.seconds > worth_s:
             return Choice(
                 rival.shape,
                 f"{rival.title}: {kept.seconds / rival.seconds:,.1f} times as fast as "

@@ -17,6 +17,9 @@ class FixedPlan:
         self._frontier = frontier
         frontier.add(*map(default_cut, rectangles))
 
+    def follow(self, *, workers: int, per_second: float | None) -> None:
+        """See `Planner`; nothing is reckoned."""
+
     def note(
         self, rectangle: Rectangle, *, received: int, kept: int, body_bytes: int, seconds: float
     ) -> int:

@@ -9,6 +9,7 @@ Pure: the same calls told in the same order give the same plan.
 """
 
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -155,7 +156,13 @@ class Planner:
             return
         self.choice = self._choose(self.estimates())
         frontier.add(*self._cut(self.shape))
-        self._probe(self.estimates())
+        self._probe(self.estimates(), _MARGIN)
+
+    def follow(self, *, workers: int, per_second: float | None) -> None:
+        """Reckon with so many calls in flight and so many in a second, None for any number."""
+        self._bounds = dataclasses.replace(
+            self._bounds, workers=workers, per_second=per_second or math.inf
+        )
 
     def note(
         self, rectangle: Rectangle, *, received: int, kept: int, body_bytes: int, seconds: float
@@ -178,7 +185,8 @@ class Planner:
         self._left -= wanted
         self._notes += 1
         axis = self.shape.axis
-        self._widths.append((axis, len(rectangle.named(axis) or ())))
+        if named := rectangle.named(axis):  # or it was tried in another shape
+            self._widths.append((axis, len(named)))
         if self._notes <= _LOOK_EVERY or not self._notes % _LOOK_EVERY:
             self._reconsider()
         return wanted
@@ -248,11 +256,13 @@ class Planner:
             return
         found = self.estimates()
         current = next(each for each in found if each.shape is self.shape)
-        if current.calls < self._bounds.worth_calls * self._bounds.workers:
+        if current.seconds < self._bounds.worth_s:
             return
-        margin = _MARGIN ** (self.revisions + 1)
+        # Where batches and places grow by themselves, what is left may take less than it seems.
+        margin = _MARGIN_OF_GUESSES if self.pinned_size is None else _MARGIN
+        margin *= _MARGIN**self.revisions
         considered = [each for each in found if self._is_for_later(each.shape)]
-        choice = choose(considered, current=self.shape, margin=margin)
+        choice = choose(considered, current=self.shape, margin=margin, worth_s=self._bounds.worth_s)
         # A cover of listed pairs is made for a batch size.
         ratio = frontier.batch_size / self._cut_with if isinstance(self._region, PairSet) else 1
         chosen = next(each for each in found if each.shape is choice.shape)
@@ -264,7 +274,7 @@ class Planner:
             self.choice = choice
             self._add(frontier.withdraw())
         else:
-            self._probe(found)
+            self._probe(found, margin)
 
     def _is_for_later(self, shape: Shape) -> bool:
         """Whether a run that is under way may change to a shape.
@@ -274,7 +284,7 @@ class Planner:
         """
         return shape is self.shape or shape is not Shape.WHOLE
 
-    def _probe(self, found: Sequence[Estimate]) -> None:
+    def _probe(self, found: Sequence[Estimate], margin: float) -> None:
         """Ask for one batch in a shape whose surplus is a guess, if at its best it would pay."""
         if self._pinned is not None or isinstance(self._region, PairSet):
             return
@@ -288,7 +298,7 @@ class Planner:
             best = self._estimate(shape, self._sizes_left(), self.beliefs.at_best())
             saved = current.seconds - best.seconds
             if (
-                best.seconds * _MARGIN < current.seconds
+                best.seconds * margin < current.seconds
                 and saved > max(_PROBE_WORTH_S, 2 * best.call_s)
                 and best.risk < _PROBE_RISK
             ):
@@ -395,7 +405,7 @@ class Planner:
             return self._bounds
         caps = {axis: self._frontier.most_named(axis) for axis in Axis}
         axis = self._axis
-        widths = [width for along, width in self._widths if along is axis and width]
+        widths = [width for along, width in self._widths if along is axis]
         if len(widths) == _SETTLED_CALLS:
             caps[axis] = min(caps[axis], max(widths))
         return dataclasses.replace(self._bounds, caps=caps)

@@ -118,3 +118,16 @@ def test_a_limit_on_size_is_found_whatever_the_service_calls_it(limits: dict[str
     assert figures.rows_missing == 0
     assert figures.calls < 450
     assert figures.makespan_s < 120
+
+
+def test_a_plan_that_the_rate_makes_dear_is_left_for_one_of_fewer_calls() -> None:
+    """The service takes 200 ids: 750 calls along the learners, where 3 courses are 3 calls."""
+    service = case(
+        Size(150_000, 3, 15_000),
+        latency={"base_ms": 300, "per_row_us": 200},
+        limits={"max_ids": {"at": 200, "past": "413"}},
+    )
+    figures = measure(service, Options(rate=10))
+    assert figures.rows_missing == 0
+    assert figures.makespan_s < 45  # 78 to the end along the learners
+    assert figures.rows_sent < 1.3 * 15_000
