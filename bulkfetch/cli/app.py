@@ -147,6 +147,7 @@ def plan(
     shape: option.Shape = None,
     batch_size: option.BatchSizePlanned = None,
     workers: option.WorkersPlanned = None,
+    rate: option.Rate = None,
     probe: option.Probe = False,
     url: option.Url = None,
     token_file: option.TokenFile = None,
@@ -161,7 +162,12 @@ def plan(
     from bulkfetch.options import Options  # noqa: PLC0415
 
     def make_options() -> Options:
-        given: dict[str, Any] = {"shape": shape, "batch_size": batch_size, "workers": workers}
+        given: dict[str, Any] = {
+            "shape": shape,
+            "batch_size": batch_size,
+            "workers": workers,
+            "rate": rate,
+        }
         return replace(
             Options(), **{name: value for name, value in given.items() if value is not None}
         )

@@ -154,7 +154,12 @@ TotalTimeout = Annotated[float, typer.Option("--total-timeout", help="Seconds fo
 MaxAnswerBytes = Annotated[
     int, typer.Option("--max-answer-bytes", help="Most bytes of one answer, inflated.")
 ]
-Probe = Annotated[bool, typer.Option("--probe", help="Ask the account in a few small calls first.")]
+Probe = Annotated[
+    bool,
+    typer.Option(
+        "--probe", help="Ask the account in a few small calls first; their rows are not kept."
+    ),
+]
 
 # The journal.
 Journal = Annotated[

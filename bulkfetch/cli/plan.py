@@ -141,7 +141,7 @@ def _show(planned: Planned, stream: TextIO) -> None:
     )
     console.print("\n".join(_explain(planner.beliefs)))
     if planned.calls:
-        console.print(f"Measured in {planned.calls:,} calls.")
+        console.print(f"Measured in {planned.calls:,} calls, whose rows are not kept.")
     else:
         console.print(
             "No call was made: everything is a guess. --probe measures it in a few calls."

@@ -59,6 +59,14 @@ def test_the_plan_is_one_json_object(bulkfetch: Bulkfetch, tmp_path: Path) -> No
     assert len(plan["guessed"]) == 5
 
 
+def test_a_rate_is_reckoned_with(bulkfetch: Bulkfetch, tmp_path: Path) -> None:
+    asked = [*write_ids(tmp_path, 20_000, 50), "--batch-size", "100", "--log-format", "json"]
+    plan = json.loads(bulkfetch("plan", *asked, "--rate", "0.5").stdout)
+    by_shape = {each["shape"]: each for each in plan["shapes"]}
+    assert by_shape["learners"]["calls"] == 200
+    assert by_shape["learners"]["seconds"] == pytest.approx(400)
+
+
 def test_probing_replaces_guesses_in_a_few_calls(bulkfetch: Bulkfetch, serve: Serve) -> None:
     place = serve()
     asked = ("--learners", "learners.txt", "--courses", "courses.txt", "--log-format", "json")
