@@ -7,6 +7,7 @@ its own, one after the other, and the slices are decoded in any number of thread
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -22,11 +23,12 @@ from bulkfetch.wire.decode import Decoded, Decoder, decode_document, decode_unsc
 from bulkfetch.wire.dialect import Source
 from bulkfetch.wire.fault import Fault
 from bulkfetch.wire.flatten import Flattener
+from bulkfetch.wire.pack import SMALL_ROWS
 
 RowsT = TypeVar("RowsT")
 
-_INLINE_BYTES = 16 * 1024
-_INLINE_WIRE_BYTES = 4 * 1024
+_INLINE_BYTES = 64 * 1024  # half a millisecond
+_INLINE_WIRE_BYTES = 16 * 1024
 _PORTION_BYTES = 128 * 1024
 _SLICES_AT_ONCE = 4
 # More gain nothing, since most of decoding holds the interpreter's lock, and each more keeps the
@@ -145,6 +147,8 @@ class AnswerReader(Generic[RowsT]):
         """Read an answer that is one small document, and nearly always plain: in one pass then."""
         columns = self._flattener.scan(documents.only())
         if columns is not None:
+            if columns.count >= SMALL_ROWS:
+                columns = replace(columns, source=documents.source())
             return self._decoder.from_columns(columns)
         cut = documents.cut()
         assert cut is None
