@@ -22,6 +22,8 @@ from bulkfetch.errors import MalformedAnswerError
 from bulkfetch.record import RECORD_ELEMENT
 
 _BOM = b"\xef\xbb\xbf"
+_NOT_BLANK = re.compile(rb"\S")
+_BEGINNING = re.compile(rb"\s*+<")
 _XML_DECLARATION = re.compile(
     rb"<\?xml\s+version\s*=\s*(?:'1\.0'|\"1\.0\")"
     rb"(?:\s+encoding\s*=\s*(?:'(?P<single>[A-Za-z0-9._-]+)'|\"(?P<double>[A-Za-z0-9._-]+)\"))?"
@@ -118,7 +120,7 @@ class SliceCutter:
         if _BOM.startswith(buffer) and not final:
             return False
         marked = buffer.startswith(_BOM)
-        if not buffer[len(_BOM) * marked :].strip():
+        if not _NOT_BLANK.search(buffer, len(_BOM) * marked):
             if final:
                 raise MalformedAnswerError("The answer is empty.")
             if len(buffer) > _HEAD_CAP_BYTES:
@@ -126,7 +128,7 @@ class SliceCutter:
             return False
         if marked:
             del buffer[: len(_BOM)]
-        if buffer.lstrip()[:1] != b"<" or b"\0" in buffer[:64]:
+        if not _BEGINNING.match(buffer) or b"\0" in buffer[:64]:
             raise MalformedAnswerError("The answer is not XML in UTF-8.")
         if buffer.startswith(b"<?xml") or b"<?xml".startswith(buffer):
             if b"?>" not in buffer and not final and len(buffer) < _DECLARATION_CAP_BYTES:
