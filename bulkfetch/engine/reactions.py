@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from bulkfetch.engine.batch import OpenBatch, name_failed
 from bulkfetch.engine.caps import CappedError, Caps
+from bulkfetch.engine.hopeless import DOUBTFUL_QUARANTINES, find_answered
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.peeling import Peeling
 from bulkfetch.engine.suspects import Ask, Culprit, Doubt, Step, Suspects
@@ -39,7 +40,6 @@ from bulkfetch.plan.frontier import Frontier
 from bulkfetch.plan.planner import Planner
 from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
 
-_HOPELESS_QUARANTINES = 25
 _REQUEST_TOO_LARGE = frozenset({413, 414})
 _OF_THE_ANSWER = (ServerFailedError, MalformedAnswerError, ForeignRowsError)
 _SHARE_OF_SUSPECTS = 2  # every second place at most
@@ -96,6 +96,7 @@ class Reactions:
         self._limits = limits
         self._counters = counters
         self._stop = stop
+        self._regions = regions
         self._suspects = Suspects(regions)
         self._peeling = Peeling(frontier, pace)
         self._doubts: deque[Doubt] = deque()
@@ -103,6 +104,8 @@ class Reactions:
         self._rejections: dict[Rectangle, Rejection] = {}  # of what may be named later
         self._suspected_open = 0
         self._is_any_answered = False
+        self._latest_rejection: str | None = None  # after which to look elsewhere
+        self._is_hopeful = True  # False while it is found out whether anything is answered
 
     def note_closed(self, rectangle: Rectangle) -> None:
         """Note a batch that was fetched or is reacted to."""
@@ -135,6 +138,19 @@ class Reactions:
                 answer = await is_rejected(question)
                 if answer is False:
                     self.note_success(question)
+        if self._latest_rejection is not None:
+            await self._look_elsewhere(self._latest_rejection, is_rejected)
+
+    async def _look_elsewhere(
+        self, cause: str, is_rejected: Callable[[Rectangle], Awaitable[bool | None]]
+    ) -> None:
+        self._latest_rejection = None
+        found = await find_answered(self._regions, is_rejected, at_a_time=self._pace.limit)
+        if found is None:
+            self._stop(f"not fetched, because every call was rejected. The last error: {cause}")
+        else:
+            self.note_success(found)
+        self._is_hopeful = True
 
     def peel(self, batch: OpenBatch, rectangle: Rectangle) -> Rectangle:
         """Return what a batch should ask for now, at most what it did."""
@@ -147,12 +163,14 @@ class Reactions:
     @property
     def has_work(self) -> bool:
         """Whether there is anything that may be asked for now."""
-        return self._frontier.has_pieces or self._may_take_whole()
+        return self._is_hopeful and (self._frontier.has_pieces or self._may_take_whole())
 
     def take(self) -> Rectangle | None:
         """Take the next batch from the frontier; None if there is none for now."""
         has_enough_suspects = _SHARE_OF_SUSPECTS * self._suspected_open >= self._pace.limit
         is_whole_free = self._may_take_whole()
+        if not self._is_hopeful:
+            return None
         if not is_whole_free and not self._frontier.has_pieces:
             return None
         rectangle = self._frontier.take(whole_first=has_enough_suspects and is_whole_free)
@@ -294,8 +312,13 @@ class Reactions:
                 f"not fetched, because more than {most:,} ids or pairs were rejected. "
                 f"The last error: {error}"
             )
-        elif not self._is_any_answered and len(quarantined) >= _HOPELESS_QUARANTINES:
-            self._stop(f"not fetched, because every call was rejected. The last error: {error}")
+        elif (
+            self._is_hopeful
+            and not self._is_any_answered
+            and len(quarantined) >= DOUBTFUL_QUARANTINES
+        ):
+            self._is_hopeful = False
+            self._latest_rejection = str(error)
 
 
 def _is_part(pair: Rectangle, whole: Rectangle, axis: Axis) -> bool:

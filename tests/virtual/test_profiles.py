@@ -245,3 +245,19 @@ def test_a_brown_out_does_not_have_batches_wait_for_long_because_of_their_own_ba
             idle_s += max(0.0, call.started_s - busy_until_s)
             busy_until_s = max(busy_until_s, call.finished_s or 0.0)
     assert idle_s / 4 < 30
+
+
+@pytest.mark.parametrize("sound", [range(300, 312), range(0)], ids=["few are sound", "none is"])
+def test_sound_ids_are_looked_for_all_over_the_list_before_everything_counts_as_rejected(
+    sound: range,
+) -> None:
+    size = Size(600, 30, 1_800)
+    learners = sorted(Account(size.learners, size.courses, size.enrollments, 1).learner_ids)
+    bad = [learner for at, learner in enumerate(learners) if at not in sound]
+    profile = parse_profile({"permanent": {"poison_learners": bad}})
+    case = Case("bad", profile, size)
+    _, simulator, handed_on = fetch(case, Options(), over_http=False)
+    account = case.account()
+    wanted = {i for i, at in enumerate(account.learner_of) if account.learner_ids[at] not in bad}
+    assert {i for i, is_there in enumerate(handed_on) if is_there} == wanted
+    assert len(simulator.ledger.calls) < (3_500 if sound else 500)
