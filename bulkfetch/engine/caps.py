@@ -12,12 +12,13 @@ times as large has come, in rows and in bytes. Three kinds of extra calls tell, 
   ids of a list longer than that are all empty, they are asked for first, and those with rows last:
   rows that vanish prove a cap on ids, and if none does, all ids of such a list are read.
 
-Where more cannot be asked for, or the caller has pinned how many ids a call names, answers stay
-suspect. Then those larger than any that proved whole are halved and compared, and of the others a
-few and ever fewer: of n answers about 2·ln n calls for the first and 2·log4 n for the second. Round
-sizes are suspect a few times whatever came before: one of several servers may cap. In a healthy
-account the first answers cost a few calls and the rest none. What cannot be halved and compared (a
-single pair, a call without ids) is suspect only if its size is round.
+Where more cannot be asked for, answers stay suspect; and where the caller has pinned how many ids a
+call names, unless all have one size. Then those larger than any that proved whole are halved and
+compared, and of the others a few and ever fewer: of n answers about 2·ln n calls for the first and
+2·log4 n for the second. Round sizes are suspect a few times whatever came before: one of several
+servers may cap. In a healthy account the first answers cost a few calls and the rest none. What
+cannot be halved and compared (a single pair, a call without ids) is suspect only if its size is
+round.
 
 Once an answer was proven short, none that has half its rows or bytes counts any more, whether it
 came before or comes after: it is asked for in parts, down to parts that are clearly below. If all
@@ -174,6 +175,12 @@ class Caps:
         if volume.exceeds(self._whole, by=_NEARLY_AS_LARGE):
             return Suspicion.LARGE
         return Suspicion.SAMPLED if self._is_sampled() else Suspicion.NONE
+
+    @property
+    def are_alike(self) -> bool:
+        """Whether most answers have just as many rows as the largest, as where a cap cuts them."""
+        count = self._sizes[self._largest.rows]
+        return count >= _AT_CAP and 2 * count > self._sizes.total()
 
     def is_settled(self, volume: Volume) -> bool:
         """Whether a clearly larger answer has come, or a cap was proven."""

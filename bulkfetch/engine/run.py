@@ -283,10 +283,18 @@ class Run(Generic[RowsT]):
 
     def _refused(self) -> dict[Axis, int]:
         """Return the smallest numbers of ids of a side that calls are not to name any more."""
-        pinned = self._planner.pinned_size
-        beyond = None if pinned is None else pinned + 1
+        most = self._most_ids()
+        beyond = None if most is None else most + 1
         sizes = {axis: (self._pace.sizes[axis].refused, beyond) for axis in Axis}
         return {axis: min(filter(None, found)) for axis, found in sizes.items() if any(found)}
+
+    def _most_ids(self) -> int | None:
+        """Return the most ids that the caller has any call name; None for any number.
+
+        Answers of one size are whole or all cut there: only one for more ids tells, so that the
+        number is passed for once.
+        """
+        return None if self._caps.are_alike else self._planner.pinned_size
 
     def _step_aside(self) -> None:
         """Let another task work while this one waits."""
@@ -378,9 +386,9 @@ class Run(Generic[RowsT]):
             CallError: it failed.
         """
         asked = replace(Question.of(rectangle), fresh=True)  # so that it need not be confirmed
-        pinned = self._planner.pinned_size
-        if pinned is not None and len(rectangle.named(asked.axis) or ()) > pinned:
-            raise TooLargeError(f"No call may name more than {pinned:,} ids.")
+        most = self._most_ids()
+        if most is not None and len(rectangle.named(asked.axis) or ()) > most:
+            raise TooLargeError(f"No call may name more than {most:,} ids.")
         fetched = await self._calls.make(lambda: asked)
         assert fetched is not None
         return fetched

@@ -4,19 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from pace.measuring import direct_caller
-from virtual_time import run_virtually
 
 import bulkfetch
-from bulkfetch import Options
-from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.caps import Caps, Suspicion, Volume, is_round
-from bulkfetch.engine.fetch import fetch_calls
-from bulkfetch.engine.outcome import Counters
 from bulkfetch.inputs import make_region
 from bulkfetch.plan.rectangle import Axis
 from bulkfetch.record import Enrollment
-from bulkfetch.runtime import Runtime
 from bulkfetch.simulator import Account, Simulator, parse_profile
 
 
@@ -186,7 +179,7 @@ async def test_answers_that_are_all_of_one_size_by_nature_are_asked_for_once() -
     assert report.cap_checks <= 5
 
 
-def test_one_batch_cut_among_whole_ones_of_the_same_size_is_found() -> None:
+async def test_one_batch_cut_among_whole_ones_of_the_same_size_is_found() -> None:
     """All answers have 500 rows, nearly all rightly so: halves of those would prove nothing."""
     rows = [
         Enrollment(f"e{learner:04}-{course}", f"c{course}", f"l{learner:04}")
@@ -195,22 +188,11 @@ def test_one_batch_cut_among_whole_ones_of_the_same_size_is_found() -> None:
     ]
     rows += [Enrollment(f"x{n}", f"c{n % 5}", "l1234") for n in range(7)]
     account = Account.of(rows)
-    region, options, counters = make_region(account.learner_ids, None), Options(), Counters()
-    learners = region.learners or ()
-    calls = [make_region(learners[at : at + 100], None) for at in range(0, 2_000, 100)]
-    found: list[int] = []
-
-    async def note(batch: Batch[Sequence[int]]) -> None:
-        for some in batch.fetched.rows:
-            found.extend(some)
-
-    async def main(runtime: Runtime) -> None:
-        simulator = Simulator(account, parse_profile(capped("max_rows", 500)), clock=runtime.clock)
-        caller = direct_caller(simulator, region, options, runtime, counters)
-        await fetch_calls(calls, caller, note, options=options, runtime=runtime, counters=counters)
-
-    run_virtually(main)
-    assert sorted(set(found)) == list(range(len(rows)))
+    found, _, error = await fetch_all(
+        account, capped("max_rows", 500), learner_ids=account.learner_ids, course_ids=None
+    )
+    assert error is None
+    assert sorted(found) == sorted(rows)
 
 
 async def test_a_healthy_run_is_hardly_asked_more() -> None:
