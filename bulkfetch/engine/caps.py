@@ -54,6 +54,7 @@ _TESTS_THIN_OUT = 4
 _TESTS_OF_ROUND_SIZES = 2  # smaller than the largest answer, in all
 _TESTS_OF_EMPTY = 3  # answers without any row, asked for in another order
 _MORE_AT_LEAST = 40  # ids asked for besides: few ids make answers of very different sizes
+_MORE_ROWS = 2_000  # asked for besides at most, or half as many as there are: they take time
 _ROUND_LEADS = frozenset({"1", "2", "25", "5"})
 _THOUSAND = 1_000
 _SMALLEST_POWER = 128
@@ -261,7 +262,11 @@ class Caps:
         return True
 
     def one_more(
-        self, rectangle: Rectangle, with_rows: WithRows, refused: Mapping[Axis, int]
+        self,
+        rectangle: Rectangle,
+        with_rows: WithRows,
+        refused: Mapping[Axis, int],
+        rows: int = 1,
     ) -> OneMore | None:
         """Return a rectangle that ought to have more rows than this one; None if none is known.
 
@@ -269,6 +274,7 @@ class Caps:
             rectangle: what was asked for.
             with_rows: the ids that have rows in its answer.
             refused: so many ids of a side were refused, or took too long.
+            rows: how many its answer has.
         """
         found = self._others(rectangle)
         if found is None:
@@ -276,7 +282,8 @@ class Caps:
         axis, known, others = found
         side = rectangle.named(axis) or ()
         growth = _GROWTH[self._refusals]
-        wanted = max(_MORE_AT_LEAST, len(side))
+        most_wanted = 1 + max(_MORE_ROWS, rows // 2) * len(side) // rows
+        wanted = min(max(_MORE_AT_LEAST, len(side)), most_wanted)
         replaceable = [unit for unit in side if unit not in with_rows[axis]][:wanted]
         most = min(self._id_caps.get(axis, math.inf), refused.get(axis, math.inf) - 1)
         grows_by = min(int(growth * wanted), most - len(side))

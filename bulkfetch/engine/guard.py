@@ -170,7 +170,9 @@ class Guard(Generic[RowsT]):
     async def _ask_one_more(self, fetched: Fetched[RowsT]) -> bool:
         """Ask for more; say whether the answer is so much larger that this one is clear."""
         caps = self._caps
-        one_more = caps.one_more(fetched.rectangle, _with_rows(fetched), self._refused())
+        one_more = caps.one_more(
+            fetched.rectangle, _with_rows(fetched), self._refused(), fetched.received
+        )
         if one_more is None:
             return False
         known = await _hashes(fetched)
