@@ -24,6 +24,9 @@ _FIRST = 50
 _FIRST_SIZES = 4  # 50, 125, 312 and 781 teach what an id costs, and what is refused
 _LADDER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 _GROWTH = 2.5
+_GROWTH_IF_FLAT = 5.0
+_FLAT = 0.5  # of a call's base, that the ids of a trial add at most
+_LONG_S = 2.0
 _WORTH_TRYING = 1.2
 _BASE_SHARE = 0.03
 _TARGET_S = 20.0
@@ -103,8 +106,10 @@ class BatchSize:
         useful = self._useful(limit, model, is_rate_bound=is_rate_bound)
         floor = math.ceil(3 * model.base_s / model.per_id_s) if model.per_id_s > 0 else left
         size = max(1, min(useful, max(spread, min(floor, self._proven)), left, below_refused))
-        if size > self._proven and not self._trials:
-            trial = self._trial(min(size, math.ceil(left / (limit * _WAVES_AFTER_TRIAL))))
+        is_flat = is_brief and self._is_flat(model)
+        if size > self._proven and len(self._trials) < (limit // 4 if is_flat else 1):
+            wanted = min(size, math.ceil(left / (limit * _WAVES_AFTER_TRIAL)))
+            trial = self._trial(wanted, _GROWTH_IF_FLAT if is_flat else _GROWTH)
             if trial is not None and trial > self._proven:
                 return Size(trial, is_trial=True)
         if is_brief and model.per_id_s > 0:
@@ -188,12 +193,17 @@ class BatchSize:
             bounds.append(min(_TARGET_BYTES, _IN_FLIGHT_BYTES / limit) / model.bytes_per_id)
         return max(1, int(min(*bounds, _ANY)))
 
-    def _trial(self, wanted: int) -> int | None:
+    def _is_flat(self, model: LatencyModel) -> bool:
+        """Whether a call is long whatever it asks for: then round trips are dear, not refusals."""
+        added_s = model.per_id_s * _GROWTH_IF_FLAT * self._proven
+        return self._refused is None and model.base_s > max(_LONG_S, added_s / _FLAT)
+
+    def _trial(self, wanted: int, growth: float = _GROWTH) -> int | None:
         """Return a size to try above what is proven, None if it is not worth it."""
         if wanted < self._proven * _WORTH_TRYING:
             return None
         if self._refused is None:
-            return min(wanted, round_down(int(self._proven * _GROWTH)))
+            return min(wanted, round_down(int(self._proven * growth)))
         if self._tries_left <= 0:
             return None
         middle = round_down(int(math.sqrt(self._proven * self._refused)))
