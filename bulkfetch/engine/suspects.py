@@ -341,8 +341,7 @@ class Suspects:
         (unit,) = rectangle.named(axis) or ()
         self._witnesses.dismiss(axis, unit)
         for other in self._searches:
-            if other is search or other.names(axis, unit):
-                steps += self._leave_out(other, axis, unit)
+            steps += self._leave_out(other, axis, unit)  # its root need not name what it parked
             with_unit = [each for each in other.parked if unit in (each.named(axis) or ())]
             for each in with_unit:
                 other.parked.remove(each)
