@@ -217,7 +217,7 @@ class Suspects:
             axis for axis in Axis if axis not in doubt.axes and self._unclear(rectangle, axis)
         ]
         if at_fault is not None or (rectangle.is_indivisible and not untried):
-            return self._name(rectangle, at_fault, search) + self._tidy()
+            return self._name(rectangle, at_fault) + self._tidy()
         return self._part(rectangle, search) + self._tidy()
 
     def holds_back(self, rectangle: Rectangle) -> bool:
@@ -254,7 +254,7 @@ class Suspects:
             cut.is_first_rejected = True
             return [self._ask(cut.rest, cut, search)]
         if cut.question is _Question.ID_OR_PAIR:
-            return self._name(rejected, cut.axis.other, search)
+            return self._name(rejected, cut.axis.other)
         return self._judge_both(cut, search)
 
     def _judge_both(self, cut: _Cut, search: _Search) -> list[Step]:
@@ -305,7 +305,7 @@ class Suspects:
             return [self._ask(rectangle, None, search)]
         if suspected and blamed is None and all(_count(rectangle, side) for side in Axis):
             return [self._doubt(rectangle, tuple(suspected), search)]
-        return self._name(rectangle, blamed, search)
+        return self._name(rectangle, blamed)
 
     def _ask(self, rectangle: Rectangle, cut: _Cut | None, search: _Search) -> Ask:
         search.asked[rectangle] = cut
@@ -333,7 +333,7 @@ class Suspects:
         self._search_of[rectangle] = search
         return Doubt(rectangle, axes, blamed)
 
-    def _name(self, rectangle: Rectangle, axis: Axis | None, search: _Search) -> list[Step]:
+    def _name(self, rectangle: Rectangle, axis: Axis | None) -> list[Step]:
         """Name what is at fault; whatever else names it is to be asked for without it."""
         steps: list[Step] = [Culprit(rectangle, axis)]
         if axis is None:
