@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
+from bulkfetch.engine.causes import first_cause
 from bulkfetch.plan.rectangle import Axis, Rectangle
 
 DOUBTFUL_QUARANTINES = 3
@@ -22,7 +23,12 @@ async def find_answered(
     *,
     at_a_time: int,
 ) -> Rectangle | None:
-    """Ask for pairs from all over the regions; return one that is answered, None if none is."""
+    """Ask for pairs from all over the regions; return one that is answered, None if none is.
+
+    Raises:
+        StoppedError: no call may begin any more.
+        FatalError: no call can succeed.
+    """
     pairs = iter(_spread(regions))
     found: list[Rectangle] = []
 
@@ -33,9 +39,12 @@ async def find_answered(
             if found:
                 return
 
-    async with anyio.create_task_group() as group:
-        for _ in range(at_a_time):
-            group.start_soon(look)
+    try:
+        async with anyio.create_task_group() as group:
+            for _ in range(at_a_time):
+                group.start_soon(look)
+    except BaseExceptionGroup as failures:
+        raise first_cause(failures) from None
     return found[0] if found else None
 
 

@@ -205,3 +205,13 @@ def test_a_learner_and_a_course_bad_at_once_take_nobody_else_with_them() -> None
         poison_courses=bad_courses,
     )
     assert (found.named_learners, found.named_courses) == (bad_learners, bad_courses)
+
+
+@pytest.mark.parametrize("deadline_s", [2.0, 4.0, 8.0])
+def test_a_deadline_ends_the_search_for_anything_that_is_answered(deadline_s: float) -> None:
+    account = Account(600, 30, 6_000)
+    options = Options(deadline_s=deadline_s, rate=10)
+    found = Run(account, options, learners=account.learner_ids, poison_learners=account.learner_ids)
+    assert found.rows == 0
+    assert max(call.started_s for call in found.calls) <= deadline_s
+    assert found.named
