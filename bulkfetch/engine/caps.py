@@ -179,9 +179,13 @@ class Caps:
 
     @property
     def are_alike(self) -> bool:
-        """Whether most answers have just as many rows as the largest, as where a cap cuts them."""
+        """Whether most answers have just as many rows as the largest, and one of those is whole.
+
+        So it is where all learners have the same courses, and where a cap cuts some others to that.
+        """
         count = self._sizes[self._largest.rows]
-        return count >= _AT_CAP and 2 * count > self._sizes.total()
+        is_usual = count >= _AT_CAP and 2 * count > self._sizes.total()
+        return is_usual and self._whole.rows == self._largest.rows
 
     def is_settled(self, volume: Volume) -> bool:
         """Whether a clearly larger answer has come, or a cap was proven."""
