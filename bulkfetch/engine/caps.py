@@ -292,11 +292,10 @@ class Caps:
         most = min(self._id_caps.get(axis, math.inf), refused.get(axis, math.inf) - 1)
         grows_by = min(int(growth * wanted), most - len(side))
         more = [*known, *others][: int(min(wanted, len(replaceable) + max(0, grows_by)))]
-        having_rows = with_rows[axis]
-        if len(having_rows) + len(more) < max(1, _CLEAR * len(having_rows)):
-            return None  # the answer would hardly be so much larger that it clears this one
+        if not more:
+            return None
         ids = set(side).difference(replaceable[: len(more)]).union(more)
-        must_have_rows = set(having_rows).union(more[: len(known)])
+        must_have_rows = set(with_rows[axis]).union(more[: len(known)])
         return OneMore(rectangle.replace(axis, tuple(sorted(ids))), axis, must_have_rows)
 
     def hear_short(self, asked: OneMore, volume: Volume, with_rows: WithRows) -> None:

@@ -109,7 +109,7 @@ def test_a_signal_ends_it_soon_and_the_same_command_completes_it(
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
-        while len(place.simulator.ledger.calls) < 20:
+        while len(place.simulator.ledger.calls) < 10:
             time.sleep(0.02)
         process.send_signal(number)
         signalled = time.monotonic()
@@ -123,9 +123,7 @@ def test_a_signal_ends_it_soon_and_the_same_command_completes_it(
     assert bulkfetch(*arguments).returncode == 0
     expected = sorted(row.enrollment_id for row in place.account.enrollments())
     assert ids_of((place.directory / "o.csv").read_bytes()) == expected
-    # Answers are checked by their halves, which name ten learners.
-    calls = place.simulator.ledger.calls[before:]
-    assert sum(len(call.learner_ids or ()) == 20 for call in calls) < 30
+    assert len(place.simulator.ledger.calls) - before < 30
 
 
 def test_csv_goes_to_standard_output_and_a_closed_reader_is_exit_7(
