@@ -42,7 +42,7 @@ def fetch_in_parts(
 
 
 def test_calls_in_flight_are_those_of_the_account() -> None:
-    simulator, came = fetch_in_parts(Options(workers=4, batch_size=20))
+    simulator, came = fetch_in_parts(Options(workers=4, batch_size=40))
     assert len(came) == len(ACCOUNT)
     assert set(came.values()) == {1}
     assert simulator.ledger.max_in_flight == 4
