@@ -15,6 +15,12 @@ from bulkfetch.plan.rectangle import Axis, Rectangle
 
 DOUBTFUL_QUARANTINES = 3
 _PAIRS = 300
+_FEW = 25  # ids that are asked for to the last, whatever becomes of them
+
+
+def may_be_hopeless(regions: Sequence[Rectangle]) -> bool:
+    """Whether so much is asked for that it is worth finding out whether any of it is sound."""
+    return sum(max(map(region.width, Axis)) for region in regions) > _FEW
 
 
 async def find_answered(

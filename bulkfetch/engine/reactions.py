@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from bulkfetch.engine.batch import OpenBatch, name_failed
 from bulkfetch.engine.caps import CappedError, Caps
-from bulkfetch.engine.hopeless import DOUBTFUL_QUARANTINES, find_answered
+from bulkfetch.engine.hopeless import DOUBTFUL_QUARANTINES, find_answered, may_be_hopeless
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.peeling import Peeling
 from bulkfetch.engine.suspects import Ask, Culprit, Doubt, Step, Suspects
@@ -316,6 +316,7 @@ class Reactions:
             self._is_hopeful
             and not self._is_any_answered
             and len(quarantined) >= DOUBTFUL_QUARANTINES
+            and may_be_hopeless(self._regions)
         ):
             self._is_hopeful = False
             self._latest_rejection = str(error)
