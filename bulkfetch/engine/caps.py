@@ -270,7 +270,7 @@ class Caps:
         rectangle: Rectangle,
         with_rows: WithRows,
         refused: Mapping[Axis, int],
-        rows: int = 1,
+        rows: int,
     ) -> OneMore | None:
         """Return a rectangle that ought to have more rows than this one; None if none is known.
 

@@ -28,19 +28,17 @@ class Peeling:
     def __init__(self, frontier: Frontier, pace: Pace) -> None:
         self._frontier = frontier
         self._pace = pace
-        self._is_any_answered = False
         self._widest: dict[Axis, int] = {}  # answered, of a side that one id was taken of
 
     def note_success(self, rectangle: Rectangle) -> None:
         """Note what was answered."""
-        self._is_any_answered = True
         for axis, widest in self._widest.items():
             self._widest[axis] = max(widest, len(rectangle.named(axis) or ()))
 
     def peel(self, batch: OpenBatch, rectangle: Rectangle) -> Rectangle:
-        """Return what a batch should ask for now, and put the rest back."""
+        """Return what a batch should ask for while nothing was answered; put the rest back."""
         health = self._pace.health
-        if self._is_any_answered or health.outage is None:
+        if health.outage is None:
             return rectangle
         sides = (batch.axis, batch.axis.other)[: health.refused_probes // _REFUSED_PROBES]
         for axis in sides:

@@ -154,7 +154,9 @@ class Reactions:
 
     def peel(self, batch: OpenBatch, rectangle: Rectangle) -> Rectangle:
         """Return what a batch should ask for now, at most what it did."""
-        return rectangle if self.is_suspected(rectangle) else self._peeling.peel(batch, rectangle)
+        if self._is_any_answered or self.is_suspected(rectangle):
+            return rectangle
+        return self._peeling.peel(batch, rectangle)
 
     def is_suspected(self, rectangle: Rectangle) -> bool:
         """Whether the rectangle is a part of one whose content was rejected."""
@@ -167,10 +169,10 @@ class Reactions:
 
     def take(self) -> Rectangle | None:
         """Take the next batch from the frontier; None if there is none for now."""
-        has_enough_suspects = _SHARE_OF_SUSPECTS * self._suspected_open >= self._pace.limit
-        is_whole_free = self._may_take_whole()
         if not self._is_hopeful:
             return None
+        has_enough_suspects = _SHARE_OF_SUSPECTS * self._suspected_open >= self._pace.limit
+        is_whole_free = self._may_take_whole()
         if not is_whole_free and not self._frontier.has_pieces:
             return None
         rectangle = self._frontier.take(whole_first=has_enough_suspects and is_whole_free)

@@ -351,7 +351,7 @@ class Journal:
 
     def begun_at(self) -> float | None:
         """Return when the first run began, in seconds since 1970."""
-        return min((run.started_at for run in self.runs()), default=None)
+        return self._runs.begun_at()
 
     def totals(self) -> JournalTotals:
         """Return the sums over the finished batches."""

@@ -58,6 +58,11 @@ class RunTable:
             "UPDATE run SET ended_at = ? WHERE id = ?", (now, self.current)
         )
 
+    def begun_at(self) -> float | None:
+        """Return when the first run began, in seconds since 1970."""
+        ((first,),) = self._file.select("SELECT min(started_at) FROM run")
+        return None if first is None else float(first)
+
     def times(self) -> list[RunTimes]:
         """Return when each run was, in order."""
         rows = self._file.select(

@@ -266,7 +266,7 @@ def test_what_an_earlier_run_has_is_not_asked_for_besides() -> None:
     caps = Caps([some_left, others])
     for asked, allowed in ((batch, others.learners), (some_left, None)):
         with_rows = {axis: frozenset(asked.side(axis) or ()) for axis in Axis}
-        more = caps.one_more(asked, with_rows, {})
+        more = caps.one_more(asked, with_rows, {}, rows=1)
         assert more is not None
         assert more.axis is Axis.LEARNERS
         assert set(more.rectangle.learners or ()) <= set(allowed or learners)
