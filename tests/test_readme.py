@@ -11,6 +11,7 @@ import aiohttp
 import anyio.from_thread
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from bulkfetch.simulator import Account, Simulator, load_profile
 
@@ -65,16 +66,13 @@ async def test_the_web_handler_streams_what_a_learner_is_enrolled_in(
     learner = expected[0].learner_id
     app = web.Application()
     app.router.add_get("/{learner}", names["enrollments_of"])
-    runner = web.AppRunner(app)
     async with aiohttp.ClientSession() as session:
         app[names["SESSION"]] = session
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        async with session.get(f"http://127.0.0.1:{port}/{learner}") as response:
+        async with (
+            TestServer(app) as server,
+            session.get(server.make_url(f"/{learner}")) as response,
+        ):
             courses = (await response.text()).split()
-        await runner.cleanup()
     wanted = [row.course_id for row in expected if row.learner_id == learner]
     assert sorted(courses) == sorted(wanted)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.csv
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from bulkfetch.errors import CredentialsError, SinkError
 from bulkfetch.export.formats import OutputFormat
@@ -51,13 +52,8 @@ async def serving(answers: list[Answer]) -> AsyncIterator[str]:
 
     app = web.Application(client_max_size=2**26)
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
 
 
 def make_job(url: str, directory: Path, learners: Sequence[str], shape: str) -> ExportJob:

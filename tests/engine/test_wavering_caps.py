@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 import bulkfetch
 from bulkfetch.record import Enrollment
@@ -70,13 +71,8 @@ async def serving(rows: Sequence[Enrollment], cut: Cut) -> AsyncIterator[str]:
 
     app = web.Application(client_max_size=2**26)
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
 
 
 def make_rows(random: Random, learners: int, courses: int) -> list[Enrollment]:
