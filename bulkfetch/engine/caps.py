@@ -160,8 +160,17 @@ class Caps:
         for axis, ids in self._rejected.items():
             ids.update(rectangle.named(axis) or ())
 
-    def judge(self, volume: Volume, *, is_divisible: bool = True) -> Suspicion:
-        """Say whether an answer is suspect; `is_divisible` if it can be asked for in parts."""
+    def judge(
+        self, volume: Volume, *, is_drawn: bool = False, is_divisible: bool = True
+    ) -> Suspicion:
+        """Say whether an answer is suspect.
+
+        Args:
+            volume: how much it holds.
+            is_drawn: whether it is one of the sample that is tested although larger ones proved
+                whole: what `draws_next` said before it was noted.
+            is_divisible: whether it can be asked for in parts.
+        """
         if self.limit is not None:
             is_over = volume.reaches(self.limit, part=_NOT_CLEARLY_BELOW)
             if is_over and not is_divisible:
@@ -175,7 +184,7 @@ class Caps:
             return Suspicion.ROUND if is_worth_it else Suspicion.NONE
         if volume.exceeds(self._whole, by=_NEARLY_AS_LARGE):
             return Suspicion.LARGE
-        return Suspicion.SAMPLED if self._is_sampled() else Suspicion.NONE
+        return Suspicion.SAMPLED if is_drawn else Suspicion.NONE
 
     @property
     def are_alike(self) -> bool:
@@ -187,12 +196,9 @@ class Caps:
         is_usual = count >= _AT_CAP and 2 * count > self._sizes.total()
         return is_usual and self._whole.rows == self._largest.rows
 
-    def is_settled(self, volume: Volume) -> bool:
-        """Whether a clearly larger answer has come, or a cap was proven."""
-        return self.limit is not None or self._largest.clears(volume)
-
-    def _is_sampled(self) -> bool:
-        """Whether the next suspect is tested although larger ones proved whole."""
+    @property
+    def draws_next(self) -> bool:
+        """Whether the next suspect is tested although larger ones proved whole: ever fewer are."""
         number = self._suspects + 1
         while number % _TESTS_THIN_OUT == 0:
             number //= _TESTS_THIN_OUT

@@ -1,15 +1,15 @@
 """Guard what is handed on: no answer counts before it is clear that no cap cut it short.
 
 `bulkfetch.engine.caps` decides what is suspect and what to ask for; the calls are asked for here,
-for one suspect answer at a time, since what one of them shows mostly settles the others. The run
-makes them like all others, each in a place of its own. An answer that is cut short is raised as
-`CappedError`, which the run halves like any that is too large. So nothing is handed on that would
-have to be taken back.
+for one suspect answer at a time, the largest that waits, since what it shows mostly settles the
+others. The run makes them like all others, each in a place of its own. An answer that is cut short
+is raised as `CappedError`, which the run halves like any that is too large. So nothing is handed on
+that would have to be taken back.
 """
 
 import contextlib
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 import anyio
@@ -17,8 +17,11 @@ import anyio.lowlevel
 
 from bulkfetch.engine.call import Fetched
 from bulkfetch.engine.caps import CappedError, Caps, Suspicion, Volume, WithRows
+from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.outcome import Counters
+from bulkfetch.engine.turns import Turns
 from bulkfetch.errors import (
+    CallError,
     ContentError,
     MalformedAnswerError,
     OverloadedError,
@@ -69,11 +72,9 @@ class Guard(Generic[RowsT]):
     ) -> None:
         self._ask_for = ask
         self._refused = refused
-        self._step_aside = step_aside
-        self._step_back = step_back
+        self._turns = Turns(step_aside, step_back)
         self._caps = caps
         self._counters = counters
-        self._one_at_a_time = anyio.Lock()
         self._contradictions = 0
 
     async def check(self, fetched: Fetched[RowsT]) -> Fetched[RowsT]:
@@ -90,12 +91,13 @@ class Guard(Generic[RowsT]):
         caps.check_width(rectangle)
         if caps.limit is None or self._judge(fetched) is Suspicion.NONE:
             await self._check_ids(fetched)
-        suspicion = self._judge(fetched)
+        is_drawn = caps.draws_next
+        suspicion = self._judge(fetched, is_drawn=is_drawn)
         caps.note(rectangle, volume_of(fetched), _with_rows(fetched))
         if suspicion is Suspicion.NONE:
             return fetched
-        async with self._turn():
-            return await self._check_rows(fetched, suspicion)
+        async with self._turns.take(fetched.received):
+            return await self._check_rows(fetched, is_drawn=is_drawn)
 
     def is_doubtful(self, fetched: Fetched[RowsT]) -> bool:
         """Whether an answer does not count any more, by what has been proven since its check."""
@@ -103,23 +105,9 @@ class Guard(Generic[RowsT]):
             return self._caps.is_too_wide(fetched.rectangle)
         return self._caps.doubts(fetched.rectangle, volume_of(fetched))
 
-    def _judge(self, fetched: Fetched[RowsT]) -> Suspicion:
+    def _judge(self, fetched: Fetched[RowsT], *, is_drawn: bool = False) -> Suspicion:
         is_divisible = not fetched.rectangle.leaving_out().is_indivisible
-        return self._caps.judge(volume_of(fetched), is_divisible=is_divisible)
-
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Check one answer at a time."""
-        lock = self._one_at_a_time
-        if lock.locked():
-            self._step_aside()
-        async with lock:
-            try:
-                yield
-            finally:
-                # On behalf of the next one, who goes on a moment later: nobody is to slip in.
-                if lock.statistics().tasks_waiting:
-                    self._step_back()
+        return self._caps.judge(volume_of(fetched), is_drawn=is_drawn, is_divisible=is_divisible)
 
     async def _check_ids(self, fetched: Fetched[RowsT]) -> None:
         """Find out whether the ends of an answer's id lists were read, unless that is known.
@@ -130,7 +118,7 @@ class Guard(Generic[RowsT]):
         caps, rectangle, before = self._caps, fetched.rectangle, _with_rows(fetched)
         if not caps.reorder(rectangle, before):
             return
-        async with self._turn():
+        async with self._turns.take(fetched.received):
             for asked in caps.reorder(rectangle, before):  # others may have settled it meanwhile
                 answer = await self._ask(asked.rectangle)
                 after = _with_rows(answer)[asked.axis]
@@ -144,8 +132,8 @@ class Guard(Generic[RowsT]):
                 caps.prove_ids(asked.axis)
             caps.check_width(rectangle)
 
-    async def _check_rows(self, fetched: Fetched[RowsT], suspicion: Suspicion) -> Fetched[RowsT]:
-        """Find out whether an answer is whole.
+    async def _check_rows(self, fetched: Fetched[RowsT], *, is_drawn: bool) -> Fetched[RowsT]:
+        """Find out whether an answer is whole; `is_drawn` if it is one of the sample.
 
         Returns:
             It, or a newer one if the data have changed meanwhile.
@@ -154,13 +142,12 @@ class Guard(Generic[RowsT]):
             CappedError: rows are missing.
         """
         caps = self._caps
-        if suspicion is not Suspicion.SAMPLED or caps.is_settled(volume_of(fetched)):
-            suspicion = self._judge(fetched)  # more is known since others were waited for
+        suspicion = self._judge(fetched, is_drawn=is_drawn)  # more is known since it waited
         if suspicion in {Suspicion.LARGE, Suspicion.SAMPLED}:
             if fetched.latency_s < _LONG_S and await self._ask_one_more(fetched):
                 return fetched
             if caps.limit is not None:
-                suspicion = self._judge(fetched)
+                suspicion = self._judge(fetched, is_drawn=is_drawn)
         if suspicion is Suspicion.CAPPED:
             raise caps.capped_rows()
         if suspicion is Suspicion.NONE:
@@ -216,16 +203,33 @@ class Guard(Generic[RowsT]):
         return whole
 
     async def _ask_parts(self, pieces: Sequence[Rectangle]) -> list["_Digest"]:
-        """Ask for the parts of an answer; of those that the service takes, return digests."""
-        digests = []
-        for piece in pieces:
-            answer = await self._ask_sample(piece)
+        """Ask for the parts of an answer at once; of those that the service takes, return digests.
+
+        Raises:
+            CallError: a call failed, and all have ended.
+        """
+        digests: dict[int, _Digest] = {}
+        failures: list[CallError] = []
+
+        async def ask(place: int, piece: Rectangle) -> None:
+            try:
+                answer = await self._ask_sample(piece)
+            except CallError as failure:
+                failures.append(failure)
+                return
             if answer is not None:
-                digest = await _digest(answer)
+                digests[place] = digest = await _digest(answer)
                 self._caps.note(digest.rectangle, digest.volume, digest.with_rows)
-                digests.append(digest)
-            del answer  # its rows may be many, and have no part in this
-        return digests
+
+        try:
+            async with anyio.create_task_group() as group:
+                for place, piece in enumerate(pieces):
+                    group.start_soon(ask, place, piece)
+        except BaseExceptionGroup as group_failure:
+            raise first_cause(group_failure) from None
+        if failures:
+            raise failures[0]
+        return [digests[place] for place in sorted(digests)]
 
     async def _explain(
         self, whole: "_Digest", parts: Sequence["_Digest"], *, are_halves: bool
