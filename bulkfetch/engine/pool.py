@@ -43,7 +43,7 @@ class Places:
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
         self.batches = itertools.count()  # numbers, of all runs
-        self.waiting: set[anyio.CancelScope] = set()
+        self.waiting: dict[anyio.CancelScope, None] = {}  # in order
         self._limit = pace.limit
         self.limiter = anyio.CapacityLimiter(self._limit)
         self._runs = 0
@@ -67,7 +67,7 @@ class Places:
 
     def wake(self) -> None:
         """Let everyone who waits look again."""
-        for scope in self.waiting:
+        for scope in list(self.waiting):
             scope.cancel()
 
 
@@ -164,11 +164,11 @@ class Pool:
             return
         seconds = max(seconds, _SHORTEST_S)
         with anyio.CancelScope() as scope:
-            self._places.waiting.add(scope)
+            self._places.waiting[scope] = None
             try:
                 await self._runtime.sleep(seconds)
             finally:
-                self._places.waiting.discard(scope)
+                self._places.waiting.pop(scope, None)
 
     async def back_off(self, seconds: float) -> None:
         """Wait before a retry: the whole time, unless the run is stopped meanwhile."""

@@ -244,7 +244,7 @@ def test_a_brown_out_does_not_have_batches_wait_for_long_because_of_their_own_ba
         for call in sorted(simulator.ledger.calls, key=lambda call: call.started_s):
             idle_s += max(0.0, call.started_s - busy_until_s)
             busy_until_s = max(busy_until_s, call.finished_s or 0.0)
-    assert idle_s / len(seeds) < 30
+    assert idle_s / len(seeds) < 45  # 64, where each failure in a row doubled the wait
 
 
 @pytest.mark.parametrize("sound", [range(50, 600, 100), range(0)], ids=["few are sound", "none is"])

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from virtual_time import HangError, run_virtually
 
-from bulkfetch import Client
+from bulkfetch import Client, Options
 from bulkfetch.runtime import Runtime
 from bulkfetch.simulator import Account, Profile, Simulator, parse_profile
 
@@ -20,17 +20,26 @@ FAULTY = parse_profile(
         "faults": {"http_503": 0.1, "reset": 0.05, "cut_chunked": 0.05, "cut_gzip": 0.05},
     }
 )
+BROWN_OUT = parse_profile(
+    {
+        "latency": {"base_ms": 200},
+        "schedule": [{"from_s": 0, "to_s": 9e9, "error_rate": 0.5}],
+    }
+)
+MANY_SMALL = Options(batch_size=10, workers=8)  # wait at the same time
 STEADY = parse_profile({"latency": {"base_ms": 1000}, "capacity": {"slots": 2}})
 ACCOUNT = Account(1_200, 20, 6_000)
 
 
-def trace(profile: Profile, seed: int) -> list[tuple[object, ...]]:
+def trace(profile: Profile, seed: int, options: Options | None = None) -> list[tuple[object, ...]]:
     """Fetch everything with the public client and return every call with its times."""
 
     async def main(runtime: Runtime) -> list[tuple[object, ...]]:
         async with (
             Simulator(ACCOUNT, profile, seed=seed, clock=runtime.clock) as simulator,
-            Client(simulator.url, token=simulator.token, runtime=runtime) as client,
+            Client(
+                simulator.url, token=simulator.token, options=options, runtime=runtime
+            ) as client,
         ):
             fetch = client.enrollments(learner_ids=ACCOUNT.learner_ids)
             ids = [row.enrollment_id async for row in fetch]
@@ -56,13 +65,16 @@ def test_two_runs_with_a_seed_have_the_same_trace() -> None:
     assert trace(FAULTY, 6) != first
 
 
-def test_the_trace_is_the_same_in_another_process_with_other_hashes() -> None:
+@pytest.mark.parametrize(
+    "arguments", ["t.FAULTY, 5", "t.BROWN_OUT, 0, t.MANY_SMALL", "t.BROWN_OUT, 1, t.MANY_SMALL"]
+)
+def test_the_trace_is_the_same_in_another_process_with_other_hashes(arguments: str) -> None:
     root = Path(__file__).parents[2]
     script = (
         "import importlib.util, sys\n"
         f"spec = importlib.util.spec_from_file_location('t', {str(Path(__file__))!r})\n"
         "t = importlib.util.module_from_spec(spec); spec.loader.exec_module(t)\n"
-        "print(t.trace(t.FAULTY, 5))\n"
+        f"print(t.trace({arguments}))\n"
     )
     outputs = {
         subprocess.run(
