@@ -203,6 +203,7 @@ class Calls(Generic[RowsT]):
         pace = self._pace
         # One that began before a service went out, and ended after, does not show that it is there.
         self.succeeded_at = max(self.succeeded_at, ticket.started_at)
+        pace.taken.note(fetched.rectangle)
         pace.on_success(
             ticket,
             self._runtime.clock(),
@@ -231,12 +232,8 @@ class Calls(Generic[RowsT]):
         elif isinstance(error, TimedOutError):
             pace.on_timeout(ticket, now, retry_after_s)
         elif isinstance(error, TooLargeError):
-            pace.on_too_large(
-                ticket,
-                now,
-                is_request=is_request_too_large(error),
-                is_size_at_fault=asked.rectangle.longer_axis() is asked.axis,
-            )
+            is_request = is_request_too_large(error)
+            pace.on_too_large(ticket, now, asked.rectangle, is_request=is_request)
         else:
             pace.on_failure(ticket, now, retry_after_s)
         if not isinstance(error, TransientError):

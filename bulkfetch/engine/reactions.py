@@ -243,7 +243,7 @@ class Reactions:
         batches run along, a capped list into parts that are read whole.
         """
         axis = cut = batch.axis
-        is_request = is_request_too_large(error)
+        is_request = is_request_too_large(error) and not self._pace.taken.cover(rectangle)
         most = self._pace.sizes[axis].proven
         if not is_request and not isinstance(error, OverloadedError):
             self._planner.note_too_large(rectangle)

@@ -41,6 +41,9 @@ _WAVES_AFTER_TRIAL = 4.0  # it may be repeated in halves, and the largest answer
 _TRIES_BELOW_REFUSED = 4
 _TIMEOUTS_KEPT = 0.9
 _MANY_TIMEOUTS = 0.5
+_REFUSED_FOR_ROWS = 0.3  # of the calls: where each is halved down to who has so many, calls are few
+_ROWS_WEIGHT = 0.05  # of the latest call in that share
+_SMALLER = 0.7
 _REFUSED_TRIALS = 3
 _FEW_LOST = 4  # successes for each refusal of a proven size
 
@@ -67,6 +70,7 @@ class BatchSize:
         self._tries_left = _TRIES_BELOW_REFUSED
         self._trials: list[int] = []
         self._timeouts = 0.0
+        self._refused_for_rows = 0.0
         self._refused_trials = 0  # in a row, and what came of proven sizes meanwhile
         self._kept = self._lost = 0
 
@@ -127,6 +131,7 @@ class BatchSize:
         """Note a call that succeeded."""
         self._forget(size)
         self._timeouts *= _TIMEOUTS_KEPT
+        self._refused_for_rows *= 1 - _ROWS_WEIGHT
         if size.ids > self._proven:
             self._refused_trials = self._lost = self._kept = 0
         else:
@@ -154,6 +159,20 @@ class BatchSize:
         self._forget(size)
         self._lower(size.ids)
 
+    def on_too_many_rows(self, size: Size) -> None:
+        """Note a refusal of no more ids than were taken before: these have too many rows.
+
+        Where that befalls many calls, the size is at fault all the same.
+        """
+        self._forget(size)
+        if size.ids > self._proven:
+            self._lower(size.ids)
+        elif size.ids > _SMALLER * self._proven:
+            self._refused_for_rows += _ROWS_WEIGHT * (1 - self._refused_for_rows)
+            if self._refused_for_rows > _REFUSED_FOR_ROWS:
+                self._refused_for_rows = 0.0
+                self._lower(max(2, math.ceil(_SMALLER * self._proven)))
+
     def on_timeout(self, size: Size) -> None:
         """Note a time-out: of a trial, or of many, where the size is at fault and not chance."""
         self._forget(size)
@@ -164,7 +183,7 @@ class BatchSize:
             self._timeouts += 1 - _TIMEOUTS_KEPT
             if self._timeouts > _MANY_TIMEOUTS * (1 - _TIMEOUTS_KEPT) * 4:
                 self._timeouts = 0.0
-                self._lower(max(2, math.ceil(0.7 * self._proven)))
+                self._lower(max(2, math.ceil(_SMALLER * self._proven)))
 
     def learn(self, proven: int, refused: int | None) -> None:
         """Take over what an earlier run learned."""

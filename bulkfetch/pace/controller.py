@@ -22,8 +22,9 @@ from bulkfetch.pace.patience import Patience
 from bulkfetch.pace.quota import RetryQuota
 from bulkfetch.pace.rate import CallRate
 from bulkfetch.pace.refusals import RATE_MARGIN, Refusals
+from bulkfetch.pace.taken import TakenRequests
 from bulkfetch.pace.timeline import Timeline
-from bulkfetch.plan.rectangle import Axis
+from bulkfetch.plan.rectangle import Axis, Rectangle
 
 MAX_WORKERS = 64
 _START = 4
@@ -95,6 +96,7 @@ class Pace:
         self.models = {axis: LatencyModel() for axis in Axis}
         self.sizes = {axis: BatchSize(settings.batch_size) for axis in Axis}
         self.patience = Patience()
+        self.taken = TakenRequests()
         self.in_flight = 0
         self._rate_bound_at = float("-inf")
         self._limit_before = self.limit
@@ -247,14 +249,14 @@ class Pace:
         self._end(now)
 
     def on_too_large(
-        self, ticket: Ticket, now: float, *, is_request: bool, is_size_at_fault: bool
+        self, ticket: Ticket, now: float, rectangle: Rectangle, *, is_request: bool
     ) -> None:
-        """Note a request or an answer that was too large.
-
-        `is_size_at_fault` is whether it was the ids along the axis that made the request so.
-        """
+        """Note a request or an answer that was too large."""
+        is_size_at_fault = rectangle.longer_axis() is ticket.axis
         if not is_request:
             self.sizes[ticket.axis].on_timeout(ticket.size)
+        elif self.taken.cover(rectangle):
+            self.sizes[ticket.axis].on_too_many_rows(ticket.size)
         elif is_size_at_fault:
             self.sizes[ticket.axis].on_too_large(ticket.size)
         else:

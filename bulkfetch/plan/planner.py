@@ -21,7 +21,7 @@ from bulkfetch.plan.frontier import Cut, Frontier, default_cut
 from bulkfetch.plan.learning import learn, learn_too_large
 from bulkfetch.plan.pairs import Prices
 from bulkfetch.plan.probing import choose_probes
-from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.rectangle import Axis, Rectangle, split
 from bulkfetch.plan.region import PairSet, Region, count_wanted, rest_of
 from bulkfetch.plan.shapes import Shape, Sizes, legal_shapes
 
@@ -245,7 +245,10 @@ class Planner:
         axis = default_cut(named).axis
         if len(rectangle.unsent) == 1:
             (axis,) = rectangle.unsent
-        self._frontier.add(Cut(named, axis), go_first=True)
+        if self.pinned_size is None and named.width(axis) > 1:
+            self._frontier.give_back(*split(named, axis))
+        else:
+            self._frontier.add(Cut(named, axis), go_first=True)
         return True
 
     def _reconsider(self) -> None:

@@ -13,7 +13,9 @@ from bulkfetch.pace.latency import LatencyModel
 from bulkfetch.pace.quota import CAPACITY, RetryQuota
 from bulkfetch.pace.rate import CallRate
 from bulkfetch.pace.refusals import Refusals
+from bulkfetch.pace.taken import TakenRequests
 from bulkfetch.pace.timeline import SAMPLES_KEPT, Timeline
+from bulkfetch.plan.rectangle import Rectangle, make_rectangle
 
 
 def run_rounds(concurrency: Concurrency, slots: int, rounds: int, seed: int = 1) -> list[int]:
@@ -321,3 +323,22 @@ def test_a_timeline_keeps_a_bounded_number_of_samples_and_all_sums() -> None:
     assert len(samples) <= SAMPLES_KEPT
     assert sum(sample[7] for sample in samples) == 70_000
     assert sum(sample[5] for sample in samples) == 10_000
+
+
+def test_a_request_is_covered_by_one_that_named_no_fewer_ids_of_either_side() -> None:
+    def asking(learners: int, courses: int | None) -> Rectangle:
+        some = None if courses is None else [f"c{n}" for n in range(courses)]
+        return make_rectangle([f"l{n}" for n in range(learners)], some)
+
+    taken = TakenRequests()
+    assert not taken.cover(asking(1, 1))
+    taken.note(asking(10, 3))
+    taken.note(asking(2, 20))
+    taken.note(asking(5, 2))
+    assert taken.cover(asking(10, 3))
+    assert taken.cover(asking(2, 20))
+    assert taken.cover(asking(10, None))
+    assert not taken.cover(asking(3, 4))
+    assert not taken.cover(asking(11, None))
+    taken.note(asking(10, 20))
+    assert taken.cover(asking(3, 4))

@@ -6,7 +6,9 @@ import pytest
 from bulkfetch.pace.controller import Pace, PaceSettings
 from bulkfetch.pace.learned import describe, recall
 from bulkfetch.pace.timeline import Timeline
-from bulkfetch.plan.rectangle import Axis
+from bulkfetch.plan.rectangle import Axis, make_rectangle
+
+ASKED = make_rectangle([f"l{n}" for n in range(400)], None)
 
 
 def make() -> Pace:
@@ -21,7 +23,7 @@ def test_a_resumed_run_begins_with_what_was_learned() -> None:
         ticket = before.begin(Axis.LEARNERS, size, now)
         now += 0.3 + 0.01 * size.ids
         if size.ids > 200:
-            before.on_too_large(ticket, now, is_request=True, is_size_at_fault=True)
+            before.on_too_large(ticket, now, ASKED, is_request=True)
         else:
             before.on_success(ticket, now, rows=10 * size.ids, body_bytes=size.ids, seconds=0)
     before.refusals.on_admitted(3, 3, 1.0)
