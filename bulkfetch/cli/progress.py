@@ -1,6 +1,7 @@
 """Show where an export stands: a bar on a terminal, plain lines elsewhere.
 
-An outage of the service is said once when it begins and once when it ends, in both.
+An outage of the service is said once when it begins and once when it ends, in both, and a long wait
+that the service asks for once.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ from bulkfetch.redact import escape_controls
 _BAR_EVERY_S = 0.1
 _LOOK_EVERY_S = 0.25
 _LOOKS_PER_LINE = 40  # a line every ten seconds
+_LONG_WAIT_S = 10.0
 
 
 class Job(Protocol):
@@ -46,13 +48,13 @@ class Job(Protocol):
 
 async def show_progress(job: Job, console: Console) -> None:
     """Show a job's progress until cancelled."""
-    outages = Outages()
+    news = News()
     if console.shows_bar:
         with _bar(console) as (bar, update):
 
             def look() -> None:
                 update(job)
-                if line := outages.note(job.progress()):
+                if line := news.note(job.progress()):
                     bar.console.print(Text(escape_controls(line.text)), soft_wrap=True)
 
             try:
@@ -64,18 +66,18 @@ async def show_progress(job: Job, console: Console) -> None:
     if console.is_quiet:
         return
     try:
-        await _say_lines(job, console, outages)
+        await _say_lines(job, console, news)
     finally:
-        _say_outage(job.progress(), console, outages)
+        _say_news(job.progress(), console, news)
 
 
-async def _say_lines(job: Job, console: Console, outages: "Outages") -> None:
+async def _say_lines(job: Job, console: Console, news: "News") -> None:
     looks = 0
     while True:
         await anyio.sleep(_LOOK_EVERY_S)
         looks += 1
         state = job.progress()
-        _say_outage(state, console, outages)
+        _say_news(state, console, news)
         if looks % _LOOKS_PER_LINE:
             continue
         console.say(
@@ -92,32 +94,49 @@ async def _say_lines(job: Job, console: Console, outages: "Outages") -> None:
         )
 
 
-def _say_outage(state: State, console: Console, outages: "Outages") -> None:
-    if line := outages.note(state):
-        console.say("outage", line.text, **line.details)
+def _say_news(state: State, console: Console, news: "News") -> None:
+    if line := news.note(state):
+        console.say(line.event, line.text, **line.details)
 
 
 @dataclass(frozen=True, slots=True)
-class OutageLine:
-    """What to say of an outage: a sentence, and the same for machines."""
+class NewsLine:
+    """What to say of the service: an event, a sentence, and the same for machines."""
 
+    event: str
     text: str
     details: dict[str, object]
 
 
-class Outages:
-    """Knows what was said of outages, and says each beginning and each end once."""
+class News:
+    """Knows what was said of outages and of waits, and says each beginning and each end once."""
 
     def __init__(self) -> None:
         self._since: float | None = None
+        self._waits_until = 0.0
 
-    def note(self, state: State) -> OutageLine | None:
+    def note(self, state: State) -> NewsLine | None:
         """Look at where a job stands; return what is new, if anything is."""
+        return self._note_outage(state) or self._note_wait(state)
+
+    def _note_wait(self, state: State) -> NewsLine | None:
+        until, now = state.waits_until, time.time()
+        if until is None or until - max(now, self._waits_until) < _LONG_WAIT_S:
+            return None
+        self._waits_until = until
+        return NewsLine(
+            "wait",
+            f"The service asks to wait: no call begins before {_clock(until)}.",
+            {"until": until},
+        )
+
+    def _note_outage(self, state: State) -> NewsLine | None:
         now, since = state.unreachable, self._since
         if now is not None and since is None:
             self._since = now.since
             wait_s = max(0.0, now.next_probe_at - time.time())
-            return OutageLine(
+            return NewsLine(
+                "outage",
                 f"The service is unreachable since {_clock(now.since)}: {now.cause} All calls "
                 f"wait; next probe in {wait_s:.0f} s, gives up at {_clock(now.gives_up_at)}.",
                 {"state": "began", **asdict(now)},
@@ -125,7 +144,8 @@ class Outages:
         if now is None and since is not None:
             self._since = None
             took_s = time.time() - since
-            return OutageLine(
+            return NewsLine(
+                "outage",
                 f"The service answers again, after {took_s:,.0f} s.",
                 {"state": "ended", "seconds": round(took_s, 1)},
             )

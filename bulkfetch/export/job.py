@@ -111,7 +111,8 @@ class Progress:
     """Where an export stands. `phase` is opening, listing, fetching, publishing or done.
 
     `ids_total` is None while the account's ids are being listed; `ids_done` are those listed.
-    `unreachable` is None while the service answers.
+    `unreachable` is None while the service answers; `waits_until` is when the next call may begin,
+    in seconds since 1970, where the service has asked to wait.
     """
 
     phase: str
@@ -123,6 +124,7 @@ class Progress:
     retries: int
     resumed_rows: int
     unreachable: Unreachable | None = None
+    waits_until: float | None = None
 
 
 class ExportJob:
@@ -386,19 +388,30 @@ class ExportJob:
             retries=counters.retries,
             resumed_rows=self._resumed_rows,
             unreachable=self._unreachable(),
+            waits_until=self._waits_until(),
         )
 
     def _unreachable(self) -> Unreachable | None:
         health = None if self._pace is None else self._pace.health
         if health is None or health.outage is None:
             return None
-        outage, since_1970 = health.outage, self._runtime.wall_clock() - self._runtime.clock()
+        outage, since_1970 = health.outage, self._since_1970()
         return Unreachable(
             since=since_1970 + outage.began_at,
             next_probe_at=since_1970 + health.next_probe_at,
             gives_up_at=since_1970 + outage.ends_at,
             cause=outage.cause,
         )
+
+    def _waits_until(self) -> float | None:
+        gate = None if self._pace is None else self._pace.gate
+        if gate is None or not gate.is_shut(self._runtime.clock()):
+            return None
+        return self._since_1970() + gate.opens_at
+
+    def _since_1970(self) -> float:
+        """Return what makes the time since 1970 of the runtime's."""
+        return self._runtime.wall_clock() - self._runtime.clock()
 
     def report(self) -> dict[str, object]:
         """Return the report, ready for JSON: so far, or of the whole export when it has ended."""

@@ -11,25 +11,29 @@ _STAGGER_FLOOR_S = 0.5
 
 
 class RetryAfterGate:
-    """Open, or shut until a time on the injected clock."""
+    """Open, or shut until a time on the injected clock.
+
+    Attributes:
+        opens_at: when it opens, or opened last.
+    """
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._opens_at = float("-inf")
+        self.opens_at = float("-inf")
         self._stagger_s = 0.0
 
     def shut(self, seconds: float, now: float) -> None:
         """Shut the gate for so long from now; a later opening time already set stays."""
         opens_at = now + seconds
-        if opens_at > self._opens_at:
-            self._opens_at = opens_at
+        if opens_at > self.opens_at:
+            self.opens_at = opens_at
             self._stagger_s = max(seconds * _STAGGER_SHARE, _STAGGER_FLOOR_S)
 
     def is_shut(self, now: float) -> bool:
         """Whether nobody may pass."""
-        return now < self._opens_at
+        return now < self.opens_at
 
     def wait_s(self, now: float) -> float:
         """Return 0 while the gate is open, else how long one worker waits: the rest and a part."""
-        remaining = self._opens_at - now
+        remaining = self.opens_at - now
         return remaining + self._random.uniform(0, self._stagger_s) if remaining > 0 else 0.0

@@ -182,6 +182,18 @@ def test_an_outage_is_said_once_as_it_begins_and_once_as_it_ends(
         assert said.index(began) < said.index(ended)
 
 
+def test_a_long_wait_that_the_service_asks_for_is_said_once(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve({"faults": {"http_503": 1.0, "retry_after": "3600"}})
+    result = bulkfetch(*place.export("--deadline", "2s", "--log-format", "json"))
+    assert result.returncode == 3
+    events = [json.loads(line) for line in result.stderr.decode().splitlines()]
+    (wait,) = [event for event in events if event["event"] == "wait"]
+    assert wait["until"] == pytest.approx(time.time() + 600, abs=15)  # no more is waited
+    assert "asks to wait: no call begins before" in wait["message"]
+
+
 def test_at_a_terminal_an_outage_is_said_above_the_bar(serve: Serve) -> None:
     place = serve()
     master, slave = pty.openpty()
