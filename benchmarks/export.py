@@ -12,7 +12,11 @@ def main() -> None:
     """Export each size in each format."""
     parser = make_parser(__doc__, rounds=3)
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[100_000, 1_000_000], help="enrollments"
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[100_000, 1_000_000, 10_000_000],
+        help="enrollments; the largest takes a quarter of an hour and the server 1 GB",
     )
     parser.add_argument("--formats", nargs="+", default=["parquet", "csv"])
     parser.add_argument("--rounds-from", type=int, default=5_000_000, help="once from this size on")
