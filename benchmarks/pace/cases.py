@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from random import Random
+from typing import Any
 from zlib import crc32
 
 from bulkfetch.inputs import make_pairs, make_region
@@ -19,6 +20,7 @@ from bulkfetch.simulator import Account, Profile, load_profile
 PROFILES = Path(__file__).parent / "profiles"
 STEADY = "steady"
 _ROWS_KEPT = 20_000_000
+_DEFAULTS = asdict(Profile(name=""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Case:
     @property
     def key(self) -> str:
         """What a case is, whatever it is called: the same text for the same measurements."""
-        profile = {**asdict(self.profile), "name": "", "description": ""}
+        profile = _differences({**asdict(self.profile), "name": "", "description": ""}, _DEFAULTS)
         text = json.dumps([profile, asdict(self.size), self.seed], sort_keys=True)
         return f"{crc32(text.encode()):08x}"
 
@@ -65,6 +67,18 @@ class Case:
     def account(self) -> Account:
         """Return the account; the last few are kept."""
         return _account(self.size.learners, self.size.courses, self.size.enrollments, self.seed)
+
+
+def _differences(found: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """Return what is not as usual: a key that profiles gain changes nothing for those before it."""
+    changed: dict[str, Any] = {}
+    for key, value in found.items():
+        before = usual[key]
+        if isinstance(value, dict) and isinstance(before, dict) and value.keys() == before.keys():
+            changed[key] = _differences(value, before)
+        elif value != before:
+            changed[key] = value
+    return {key: value for key, value in changed.items() if value != {}}
 
 
 class RememberingAccount(Account):

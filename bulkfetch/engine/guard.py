@@ -52,7 +52,8 @@ class Guard(Generic[RowsT]):
     """Refuses answers that a silent cap cut short.
 
     Args:
-        ask: makes the calls.
+        ask: makes a call.
+        ask_patiently: makes one that may fail for a time: then again, after a while.
         caps: what is known of the service's caps.
         counters: where the extra calls are counted.
         refused: of each side, so many ids were refused, or took too long.
@@ -63,6 +64,7 @@ class Guard(Generic[RowsT]):
     def __init__(
         self,
         ask: Callable[[Rectangle], Awaitable[Fetched[RowsT]]],
+        ask_patiently: Callable[[Rectangle], Awaitable[Fetched[RowsT]]],
         caps: Caps,
         counters: Counters,
         *,
@@ -70,7 +72,8 @@ class Guard(Generic[RowsT]):
         step_aside: Callable[[], None],
         step_back: Callable[[], None],
     ) -> None:
-        self._ask_for = ask
+        self._ask_once = ask
+        self._ask_patiently = ask_patiently
         self._refused = refused
         self._turns = Turns(step_aside, step_back)
         self._caps = caps
@@ -165,7 +168,8 @@ class Guard(Generic[RowsT]):
         known = await _hashes(fetched)
         for is_last in (False, True):
             try:
-                answer = await self._ask(one_more.rectangle)
+                self._counters.cap_checks += 1
+                answer = await self._ask_once(one_more.rectangle)
             except _REFUSED:
                 caps.stop_growing()
                 return False
@@ -288,7 +292,7 @@ class Guard(Generic[RowsT]):
 
     async def _ask(self, rectangle: Rectangle) -> Fetched[RowsT]:
         self._counters.cap_checks += 1
-        return await self._ask_for(rectangle)
+        return await self._ask_patiently(rectangle)
 
 
 class _Digest(NamedTuple):

@@ -132,6 +132,7 @@ class Run(Generic[RowsT]):
         )
         self._guard = Guard(
             self._ask_besides,
+            self._ask_patiently,
             self._caps,
             self._counters,
             refused=self._refused,
@@ -393,6 +394,37 @@ class Run(Generic[RowsT]):
         assert fetched is not None
         return fetched
 
+    async def _ask_patiently(self, rectangle: Rectangle) -> Fetched[RowsT]:
+        """Make a call that belongs to no batch; where it fails for a time, again.
+
+        Raises:
+            CallError: as `_ask_besides`, and transient ones after as many attempts as a batch has.
+        """
+        failures = 0
+
+        def should_retry(error: TransientError) -> bool:
+            nonlocal failures
+            failures += 1
+            pace = self._pace
+            if isinstance(error, TimedOutError) or failures >= self._policy.attempts:
+                return False
+            if pace.health.outage is None and pace.quota.charge(after_timeout=False) is None:
+                return False
+            self._counters.retries += 1
+            pace.timeline.on_retry(self._runtime.clock())
+            return True
+
+        async for attempt in retrying(
+            self._policy,
+            self._runtime.random,
+            should_retry=should_retry,
+            sleep=self._pool.back_off,
+            doublings=lambda retries: self._pace.health.doublings(retries, failures),
+        ):
+            with attempt:
+                return await self._ask_besides(rectangle)
+        raise AssertionError  # the loop ends with an answer or an error
+
     async def _is_rejected(self, rectangle: Rectangle) -> bool | None:
         """Ask for something besides: whether it is rejected, None if that is not known."""
         for is_last in (False, True):
@@ -447,7 +479,7 @@ class Run(Generic[RowsT]):
         if rectangle is None or not is_suspected or not is_of_the_answer(error):
             return most
         # Asking for the parts of what is suspected tells more than asking for it again.
-        return 1 if rectangle.pairs > 1 else min(most, _ATTEMPTS_OF_A_SUSPECT)
+        return min(most, _ATTEMPTS_OF_A_SUSPECT) if rectangle.is_indivisible else 1
 
     def _is_splittable_timeout(self, batch: OpenBatch, error: CallError) -> bool:
         return (

@@ -5,7 +5,7 @@ import pytest
 from pace.cases import Case, Size, all_cases
 from pace.command import geometric_mean, ratio
 from pace.measuring import Figures, measure, seconds_over_limit
-from pace.oracle import Pair, search
+from pace.oracle import Pair, recall, search
 
 from bulkfetch import Options
 from bulkfetch.simulator import Call, parse_profile
@@ -91,6 +91,10 @@ def test_the_search_finds_what_hardly_any_pair_beats() -> None:
 def test_there_is_a_case_for_each_kind_of_service_and_their_keys_differ() -> None:
     cases = all_cases()
     assert len({one.key for one in cases}) == len(cases) >= 15
+
+
+def test_the_pair_of_each_case_is_known_so_that_none_is_searched_for_anew() -> None:
+    assert [case.name for case in all_cases() if recall(case) is None] == []
 
 
 def test_an_incomplete_run_is_infinitely_worse() -> None:
