@@ -5,6 +5,7 @@ so that one odd answer does not overturn it and a hundred answers do. The guesse
 middling account; nothing is documented (WIRE facts: no limits, no page sizes).
 """
 
+import math
 from dataclasses import dataclass, field, replace
 
 from bulkfetch.plan.rectangle import Axis
@@ -64,6 +65,7 @@ class Speed:
         self._products = [value / 2 for value in self._guess]
         self.is_measured = False
         self.longest_s = 0.0
+        self._rows = self._seconds = 0.0
 
     def add(self, *, rows: int, ids: int, seconds: float) -> None:
         """Note a call that succeeded."""
@@ -76,11 +78,17 @@ class Speed:
             self._products[i] = self._products[i] * _FORGETTING + drawn + one * seconds
         self.is_measured = True
         self.longest_s = max(self.longest_s, seconds)
+        self._rows = self._rows * _FORGETTING + rows
+        self._seconds = self._seconds * _FORGETTING + seconds
 
     def coefficients(self) -> tuple[float, float, float]:
         """Return the seconds of a call, of a row and of an id; none is negative."""
         call, row, named = _solve(self._squares, self._products)
         return max(call, 1e-3), max(row * _K, 0.0), max(named * _K, 0.0)
+
+    def row_at_most_s(self) -> float:
+        """Return the seconds of a row if calls and ids cost nothing."""
+        return self._seconds / self._rows if self._rows else math.inf
 
 
 @dataclass(slots=True)

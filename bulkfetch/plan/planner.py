@@ -30,6 +30,7 @@ _MARGIN = 1.25
 _MARGIN_OF_GUESSES = 2.0
 _PROBE_WORTH_S = 5.0  # less is not worth a call that may answer far too much
 _PROBE_RISK = 0.3
+_PROBE_TAKES = 2.0
 _SETTLED_CALLS = 32
 _LOOK_EVERY = 8  # calls, after the first few
 
@@ -270,7 +271,7 @@ class Planner:
         ratio = frontier.batch_size / self._cut_with if isinstance(self._region, PairSet) else 1
         chosen = next(each for each in found if each.shape is choice.shape)
         if chosen.is_guess and chosen is not current and not isinstance(self._region, PairSet):
-            if choice.shape not in self._probed:
+            if choice.shape not in self._probed and self._may_probe(chosen, current):
                 self._add_probe(choice.shape, chosen)
         elif choice.shape is not self.shape or not 1 / 2 < ratio < 2:  # noqa: PLR2004
             self.revisions += choice.shape is not self.shape
@@ -304,9 +305,19 @@ class Planner:
                 best.seconds * margin < current.seconds
                 and saved > max(_PROBE_WORTH_S, 2 * best.call_s)
                 and best.risk < _PROBE_RISK
+                and self._may_probe(each, current)
             ):
                 self._add_probe(shape, best)
                 return
+
+    def _may_probe(self, found: Estimate, current: Estimate) -> bool:
+        """Whether a call in a shape takes, at worst, twice as long as all that is left as it is.
+
+        Calls so far, which answer far less, cannot tell what rows cost and what ids: it may be that
+        rows are all that takes time.
+        """
+        rows = (found.rows + found.surplus) / found.calls
+        return rows * self.beliefs.speed.row_at_most_s() < _PROBE_TAKES * current.seconds
 
     def _add_probe(self, shape: Shape, best: Estimate) -> None:
         """Take a batch's worth off what is whole, from its middle, and let it go first."""

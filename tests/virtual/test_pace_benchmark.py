@@ -135,3 +135,11 @@ def test_a_plan_that_the_rate_makes_dear_is_left_for_one_of_fewer_calls() -> Non
     assert figures.rows_missing == 0
     assert figures.makespan_s < 45  # 78 to the end along the learners
     assert figures.rows_sent < 1.3 * 15_000
+
+
+def test_a_call_that_may_take_longer_than_all_the_rest_is_not_made_to_learn_from() -> None:
+    """A whole course, its learners not named, has 300,000 rows, of a millisecond each."""
+    (service,) = (each for each in all_cases() if each.name == "1M learners × 3")
+    figures = measure(service, Options())
+    assert figures.rows_missing == 0
+    assert figures.makespan_s < 90  # 370 where it was made
