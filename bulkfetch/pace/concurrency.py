@@ -9,8 +9,7 @@ slower: it is taken back, and what calls take now is what is usual, so that it i
 
 *Loss*, as in TCP: a refusal takes the limit to 0.7 of itself, once for all the calls that were in
 flight together. A cut after which the share of refusals is as large as before was not our doing
-(a brown-out), and is taken back, too. A doubling that a refusal ended goes on if the next round
-trip shows no queue: the refusal was chance.
+(a brown-out), and is taken back, too.
 
 Considered and left: Gradient2's long average, which drifts upward with the queue it should see;
 and probing for the shortest time by draining, as BBR does, which costs a round trip of throughput.
@@ -98,9 +97,6 @@ class Concurrency:
         self._cut: _Cut | None = None
         self.epochs = 0
         self.was_quiet = True
-        self._limit_before_cap: float | None = None
-        self._was_slow_start = False
-        self._lost_slow_start = False  # for a refusal, not for a queue
         self._limit_before_loss: float | None = None
         self._lost = self._kept = 0  # since the last decrease
         self._lost_share_before = 0.0
@@ -127,18 +123,8 @@ class Concurrency:
 
     def hold_at(self, most: int) -> None:
         """Take a cap that was learned elsewhere: the limit is there at once, not above."""
-        if self._limit_before_cap is None:
-            self._limit_before_cap = self._limit
-            self._was_slow_start = self._is_slow_start
         self._is_slow_start = False
         self._limit = min(self._limit, float(max(1, most)))
-
-    def let_go(self) -> None:
-        """Go on as before a cap that turned out to be none."""
-        if self._limit_before_cap is not None:
-            self._limit = max(self._limit, self._limit_before_cap)
-            self._is_slow_start = self._was_slow_start
-            self._limit_before_cap = None
 
     def begin_at(self, limit: int) -> None:
         """Begin with this limit, if it is higher, as an earlier run has learned."""
@@ -207,7 +193,6 @@ class Concurrency:
         self._limit_before_loss = self._limit
         self._lost_share_before = share
         self._limit = max(1.0, self._limit * _DECREASE)
-        self._lost_slow_start |= self._is_slow_start
         self._is_slow_start = False
         self._decreased_at = now
         self._lost = self._kept = 0
@@ -256,8 +241,6 @@ class Concurrency:
         self.epochs += 1
         self.was_quiet = queue <= little
         self._note_usual(usual_call, is_quiet=queue <= little, is_faster=ratio < 1)
-        if self._lost_slow_start:
-            self._is_slow_start, self._lost_slow_start = queue <= little, False
         if queue > much:
             self._is_slow_start = False
             self._growths = 0

@@ -303,10 +303,6 @@ class Pace:
         )
         if most_in_flight is not None:
             self.concurrency.hold_at(most_in_flight)
-        elif most_in_second is not None:
-            self.concurrency.hold_at(self.ceiling)  # more at a time bring nothing
-        else:
-            self.concurrency.let_go()
         self.rate.learn(None if most_in_second is None else RATE_MARGIN * most_in_second)
 
     def _end(self, now: float, *, seconds: float | None = None, rows: int = 0) -> None:

@@ -5,14 +5,12 @@ second before; and with whether it was let in. If a threshold on one of the numb
 let in from those refused, with hardly an exception, that is the service's limit, and it is kept. If
 neither does, as in a brown-out, refusals say nothing about how many calls are too many.
 
-What a single refusal shows may be chance, and is forgotten after a second; so is what two show once
-calls beyond it are let in. A limit that was found is tried again, one call or a tenth above it,
-after half a minute, then after twice as long each time. Calls that begin together are too many in
-both ways; so the one call more begins when none has for a second, sooner where both explain the
-refusals; if it is let in, it may have been the rate all along. Explicit state and steps, no I/O.
+A limit that was found is tried again, one call or a tenth above it, after half a minute, then after
+twice as long each time. Calls that begin together are too many in both ways; so the one call more
+begins when none has for a second, sooner where both explain the refusals; if it is let in, it may
+have been the rate all along. Explicit state and steps, no I/O.
 """
 
-import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -21,8 +19,6 @@ _EXCEPTIONS = 0.2  # of the refusals, that a threshold may leave unexplained
 _TRY_AGAIN_S = 30.0
 _TRY_AGAIN_CAP_S = 480.0
 _TELL_APART_S = 5.0
-_CHANCE = 2  # refusals
-_CHANCE_S = 1.0
 RATE_MARGIN = 0.95
 
 
@@ -49,8 +45,6 @@ class Refusals:
         self._outcomes: deque[_Outcome] = deque(maxlen=_KEPT)
         self._in_flight: _Cap | None = None
         self._in_second: _Cap | None = None
-        self._explained = 0  # refusals
-        self._forgets_at = math.inf  # what only one of them shows
         self._tried: int | None = None  # calls in flight, one more than the cap was
 
     @property
@@ -72,9 +66,6 @@ class Refusals:
             if for_rate and rate_missed <= min(allowed, self._at_a_time()[1] - 1):
                 self._in_flight = None
                 self._in_second = _set(self._in_second, for_rate, now)
-        cap = self._in_flight
-        if cap is not None and in_flight >= cap.most and self._explained <= _CHANCE:
-            self._drop_if_refuted()
         for cap, value in ((self._in_flight, in_flight), (self._in_second, in_second)):
             if cap is not None and value > cap.most:
                 cap.most = float(value)
@@ -95,20 +86,15 @@ class Refusals:
             is_untried = cap.wait_s == _TRY_AGAIN_S
             if is_untried and for_rate and rate_missed <= min(allowed, calls_missed):
                 cap.tries_at = now + _TELL_APART_S
-            self._note_explained(now)
             return True
         if rate_missed <= allowed and for_rate:
             self._in_flight = None
             self._in_second = _set(self._in_second, for_rate, now)
-            self._note_explained(now)
             return True
         return False
 
     def try_again(self, now: float, *, is_rate_in_use: bool) -> None:
-        """Raise a cap a little if it has stood for long enough; forget what was chance."""
-        if now >= self._forgets_at:
-            self._in_flight = self._in_second = None
-            self._forgets_at = math.inf
+        """Raise a cap a little if it has stood for long enough."""
         cap = self._in_flight
         if cap is not None and now >= cap.tries_at:
             _wait_longer(cap, now)
@@ -123,19 +109,8 @@ class Refusals:
         """Take over what an earlier run learned."""
         if most_in_flight is not None:
             self._in_flight = _set(None, most_in_flight, now)
-            self._explained = _CHANCE + 1
         if most_in_second is not None:
             self._in_second = _set(None, most_in_second, now)
-
-    def _note_explained(self, now: float) -> None:
-        self._explained += 1
-        self._forgets_at = now + _CHANCE_S if self._explained < _CHANCE else math.inf
-
-    def _drop_if_refuted(self) -> None:
-        """Forget a cap on calls in flight that does not explain the refusals any more."""
-        refused = sum(outcome.is_refused for outcome in self._outcomes)
-        if refused and self._at_a_time()[1] > _EXCEPTIONS * refused:
-            self._in_flight = None
 
     def _at_a_time(self) -> tuple[int, int]:
         return self._threshold([outcome.in_flight for outcome in self._outcomes])

@@ -96,32 +96,6 @@ def test_refusals_at_random_are_not_taken_for_a_limit() -> None:
     assert explained <= 4
 
 
-def test_what_a_single_refusal_shows_is_forgotten_soon() -> None:
-    refusals = Refusals()
-    refusals.on_admitted(1, 1, now=0.0)
-    for expected in (None, 1):  # two show a cap that lasts
-        assert refusals.on_refused(2, 2, now=0.0)
-        assert refusals.most_in_flight == 1
-        refusals.try_again(2.0, is_rate_in_use=False)
-        assert refusals.most_in_flight == expected
-
-
-def test_calls_let_in_beyond_it_refute_a_cap_that_two_refusals_showed() -> None:
-    refusals = Refusals()
-    for n in (2, 4):
-        assert refusals.on_refused(n, n, now=0.0)
-    refusals.on_admitted(3, 3, now=1.0)
-    assert refusals.most_in_flight is None
-
-
-def test_a_doubling_that_a_refusal_by_chance_ended_goes_on() -> None:
-    concurrency = Concurrency(4, 64)
-    concurrency.on_overload(started_at=0.0, now=0.0)
-    assert not concurrency.is_slow_start
-    run_rounds(concurrency, 64, 8)
-    assert concurrency.limit > 32
-
-
 def test_a_rate_that_looked_like_too_many_at_a_time_is_found_out_by_a_lone_call() -> None:
     refusals = Refusals()
     for n in range(1, 5):
@@ -142,7 +116,6 @@ def test_a_cap_is_tried_again_ever_more_seldom() -> None:
     for n in range(1, 7):
         if n <= 5:
             refusals.on_admitted(n, n, now)
-    refusals.on_refused(6, 6, now)
     refusals.on_refused(6, 6, now)
     while now < 600:
         now += 1

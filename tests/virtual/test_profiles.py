@@ -55,25 +55,6 @@ def test_five_in_flight_is_found_with_few_refusals_and_every_wait_is_kept_to() -
         assert early == []
 
 
-@pytest.mark.parametrize("seed", [2, 5])
-def test_a_503_now_and_then_does_not_keep_calls_in_flight_low(seed: int) -> None:
-    makespans = []
-    for share in (0.0, 0.05):
-        service = parse_profile(
-            {
-                "latency": {"base_ms": 300, "jitter_ms": 100, "per_row_us": 300},
-                "capacity": {"slots": 32},
-                "faults": {"http_503": share},
-                "dialect": {"gzip": False},
-            }
-        )
-        size = Size(20_000, 200, 200_000)
-        took_s, _, handed_on = fetch(Case("", service, size, seed), Options(), over_http=False)
-        assert all(handed_on)
-        makespans.append(took_s)
-    assert makespans[1] < 2 * makespans[0]
-
-
 def test_ten_a_second_is_found_without_being_told() -> None:
     calls = calls_of("ten-a-second")
     assert 0 < len(refused(calls, 429)) <= 0.1 * len(calls)
