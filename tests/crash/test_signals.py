@@ -168,7 +168,7 @@ def test_a_signal_while_it_publishes_ends_it(
 
 def test_a_signal_ends_the_publish_command(open_site: OpenSite, tmp_path: Path) -> None:
     with open_site(tmp_path / "site", "o.csv") as site:
-        fill(site, 400_000)
+        fill(site, 1_000_000)  # it takes seconds to write, on a busy machine the test too
         command = [sys.executable, "-m", "bulkfetch", "publish", "o.csv.bulkfetch", "-o", "o.jsonl"]
         with subprocess.Popen(command, cwd=site.directory, stderr=subprocess.PIPE) as process:
             wait_for((site.directory / ".o.jsonl.bulkfetch-part").exists)
