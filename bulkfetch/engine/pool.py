@@ -67,7 +67,7 @@ class Places:
 
     def wake(self) -> None:
         """Let everyone who waits look again."""
-        for scope in list(self.waiting):
+        for scope in self.waiting:
             scope.cancel()
 
 

@@ -414,16 +414,14 @@ class Run(Generic[RowsT]):
             pace.timeline.on_retry(self._runtime.clock())
             return True
 
-        async for attempt in retrying(
+        again = retrying(
             self._policy,
             self._runtime.random,
             should_retry=should_retry,
             sleep=self._pool.back_off,
             doublings=lambda retries: self._pace.health.doublings(retries, failures),
-        ):
-            with attempt:
-                return await self._ask_besides(rectangle)
-        raise AssertionError  # the loop ends with an answer or an error
+        )
+        return await again(self._ask_besides, rectangle)
 
     async def _is_rejected(self, rectangle: Rectangle) -> bool | None:
         """Ask for something besides: whether it is rejected, None if that is not known."""

@@ -171,7 +171,7 @@ class BatchSize:
             self._refused_for_rows += _ROWS_WEIGHT * (1 - self._refused_for_rows)
             if self._refused_for_rows > _REFUSED_FOR_ROWS:
                 self._refused_for_rows = 0.0
-                self._lower(max(2, math.ceil(_SMALLER * self._proven)))
+                self._lower_proven()
 
     def on_timeout(self, size: Size) -> None:
         """Note a time-out: of a trial, or of many, where the size is at fault and not chance."""
@@ -183,13 +183,16 @@ class BatchSize:
             self._timeouts += 1 - _TIMEOUTS_KEPT
             if self._timeouts > _MANY_TIMEOUTS * (1 - _TIMEOUTS_KEPT) * 4:
                 self._timeouts = 0.0
-                self._lower(max(2, math.ceil(_SMALLER * self._proven)))
+                self._lower_proven()
 
     def learn(self, proven: int, refused: int | None) -> None:
         """Take over what an earlier run learned."""
         self._proven = proven
         self._refused = refused
         self._tries_left = 0 if refused is not None else _TRIES_BELOW_REFUSED
+
+    def _lower_proven(self) -> None:
+        self._lower(max(2, math.ceil(_SMALLER * self._proven)))
 
     def _lower(self, refused: int) -> None:
         if self._refused is None or refused < self._refused:

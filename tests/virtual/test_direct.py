@@ -29,7 +29,6 @@ EXACT: dict[str, dict[str, Any]] = {
 }
 # An opening connection can change the order of requests of one instant, and so whom chance strikes
 # and who is let in.
-SEEDS = range(1, 6)  # one alone differs by whom chance strikes
 CLOSE: dict[str, dict[str, Any]] = {
     "short tokens": {"token": {"calls": 7}},
     "poison": {"permanent": {"poison_learners": 0.01}},
@@ -43,6 +42,7 @@ CLOSE: dict[str, dict[str, Any]] = {
     "few rows": {"limits": {"max_rows": {"at": 150, "past": "504", "timeout_s": 30}}},
     "small requests": {"limits": {"max_request_bytes": {"at": 1800, "past": "413"}}},
 }
+SEEDS = range(1, 6)  # one alone differs by whom chance strikes
 
 
 def through_both(
