@@ -41,6 +41,7 @@ Row = tuple[str, ...]
 
 _WALKED_BYTES = 16 * 1024
 _CHILDREN_CAP = 1_000
+_LONGEST_WORD = 40
 _TRUE = frozenset({"true", "1"})
 
 _COLUMN_OF_RECORD = {name: i for i, field in enumerate(FIELDS) for name in field.wire_names}
@@ -75,14 +76,18 @@ def read_records(result: etree._Element) -> list[Row]:
     """Read the records of a result element, one by one: the definition.
 
     Raises:
-        MalformedAnswerError: a value holds elements, a field is repeated, a record lacks one of
-            its ids, or a known name stands in an unknown namespace.
+        MalformedAnswerError: something else than records stands in the result, a value holds
+            elements, a field is repeated, a record lacks one of its ids, or a known name stands
+            in an unknown namespace.
     """
     rows: list[Row] = []
+    _require_blank(result.text, 0)
     for element in result:
         namespace, local = split_name(element)
         if local != RECORD_ELEMENT:
-            continue
+            # A word is no secret; what is none might be one, and is not repeated.
+            is_word = local.isascii() and local.isalpha() and len(local) <= _LONGEST_WORD
+            raise _beside_records(f"<{local}>" if is_word else "an unknown element", len(rows))
         _require_known(namespace, local)
         values: list[str | None] = [None] * len(FIELDS)
         _read_fields(element, _COLUMN_OF_RECORD, values)
@@ -93,7 +98,20 @@ def read_records(result: etree._Element) -> list[Row]:
                     f"Record {len(rows) + 1} of the answer has no {field.wire_names[0]}."
                 )
         rows.append(row)
+        _require_blank(element.tail, len(rows))
     return rows
+
+
+def _require_blank(text: str | None, after: int) -> None:
+    if text and text.strip(XML_WHITESPACE):
+        raise _beside_records(f"text ({len(text):,} characters)", after)
+
+
+def _beside_records(found: str, after: int) -> MalformedAnswerError:
+    # It may hold records, or say why some are missing: to pass over it is to read short.
+    return MalformedAnswerError(
+        f"The {RESULT_ELEMENT} holds {found} beside its records, after {after:,} of a part."
+    )
 
 
 def _read_fields(
@@ -271,7 +289,7 @@ def _stylesheet(dialect: Dialect) -> etree.XSLT:
 def _census(dialect: Dialect) -> etree.XPath:
     """Compile the count of a result's records and values, and whether anything in them is odd.
 
-    Odd are attributes (one may say nil) and elements inside of values.
+    Odd are attributes (one may say nil), elements inside of values, and text between records.
     """
     record = _prefixed(dialect.record_namespace, "r", RECORD_ELEMENT)
     certificate = _prefixed(dialect.field_namespace, "f", CERTIFICATE_ELEMENT)
@@ -283,7 +301,7 @@ def _census(dialect: Dialect) -> etree.XPath:
         values += f" - count({record}/{certificate}) + count({inner})"
         odd = f"{record}/*/@* or {inner}/@* or {inner}/* or {record}/*[not(self::{certificate})]/*"
     return etree.XPath(
-        f"concat(count({record}), ' ', {values}, ' ', {odd})",
+        f"concat(count({record}), ' ', {values}, ' ', {odd} or text()[normalize-space()])",
         namespaces=_namespaces(dialect),
         smart_strings=False,
     )

@@ -6,7 +6,7 @@ parsing and printing it. The proof has two halves:
 
 * The frame. What stands before the first record and after the last is parsed by libxml2 around a
   probe in place of the records. So the frame is well-formed, the records stand directly in the
-  result element, no others stand beside them, and the prefixes in scope are known.
+  result element, nothing stands beside them, and the prefixes in scope are known.
 * The records. The matches of the dialect's expression (`bulkfetch.wire.dialect`) must cover
   everything from the first record to the last without a gap. A sequence of such records is
   well-formed content wherever one is, and means what `read_records` says it does.
@@ -22,7 +22,7 @@ from bulkfetch.record import RECORD_ELEMENT, RESULT_ELEMENT
 from bulkfetch.wire.dialect import Columns, Dialect
 from bulkfetch.wire.document import Parsers, find_result, parse
 from bulkfetch.wire.fault import Fault
-from bulkfetch.wire.names import PAYLOAD_NAMESPACES, split_name
+from bulkfetch.wire.names import PAYLOAD_NAMESPACES, XML_WHITESPACE, split_name
 
 _FIRST_RECORD = re.compile(rb"<((?:[A-Za-z_][A-Za-z0-9_.-]*:)?" + RECORD_ELEMENT.encode() + rb")>")
 _PROBE = b"bulkfetch-probe"
@@ -101,14 +101,17 @@ class Scanner:
         is_unicode = _ENCODINGS.get((info.encoding or "utf-8").lower())
         if isinstance(result, Fault) or info.xml_version != "1.0" or is_unicode is None:
             return None
-        records = [each for each in result if split_name(each)[1] == RECORD_ELEMENT]
+        if len(result) != 1 or "".join(map(str, result.itertext())).strip(XML_WHITESPACE):
+            return None
+        (record,) = result
+        namespace, local = split_name(record)
         if (
-            len(records) != 1
-            or [split_name(each)[1] for each in records[0]] != [_PROBE.decode()]
-            or split_name(records[0])[0] not in PAYLOAD_NAMESPACES
+            local != RECORD_ELEMENT
+            or [split_name(each)[1] for each in record] != [_PROBE.decode()]
+            or namespace not in PAYLOAD_NAMESPACES
         ):
             return None
-        namespaces = {prefix: str(name) for prefix, name in records[0].nsmap.items()}
+        namespaces = {prefix: str(name) for prefix, name in record.nsmap.items()}
         key = (record_name, frozenset(namespaces.items()))
         if key not in self._dialects:
             if len(self._dialects) >= _DIALECTS_KEPT:

@@ -191,15 +191,17 @@ def _read_plainly(document: bytes) -> Reading | None:  # noqa: PLR0911 - a refus
     result_namespace, local = _split(body[0])
     if local != "GetEnrollmentsResult" or result_namespace not in _PAYLOADS:
         return None
+    beside = [body[0].text, *(element.tail for element in body[0])]
+    if any((text or "").strip(_WHITE) for text in beside):
+        return None
     rows = []
     anomalies: Counter[Anomaly] = Counter()
     try:
         for element in body[0]:
             record_namespace, local = _split(element)
-            if local == "enrollment":
-                if record_namespace not in _PAYLOADS:
-                    return None
-                rows.append(_record(element, anomalies))
+            if local != "enrollment" or record_namespace not in _PAYLOADS:
+                return None
+            rows.append(_record(element, anomalies))
     except _RefusedError:
         return None
     return rows, anomalies

@@ -91,8 +91,11 @@ class Writer:
     def maybe(self, chance: float) -> bool:
         return not self.plain and self.random.random() < chance
 
-    def misc(self, *, in_content: bool = True) -> None:
-        """Write white space, and perhaps what a reader must look past."""
+    def misc(self, *, in_content: bool = True, text: bool = True) -> None:
+        """Write white space, and perhaps what a reader must look past.
+
+        Sections are only white space where no text may stand.
+        """
         self.parts.append(self.random.choice(("", "\n", "\r\n  ", "\t")))
         while self.maybe(0.15):
             kind = self.random.choice("ci" + "s" * in_content)
@@ -101,7 +104,8 @@ class Writer:
             elif kind == "i":
                 self.parts.append(f"<?pi {self.random.choice(INSTRUCTIONS)}?>")
             else:
-                self.parts.append(f"<![CDATA[{self.random.choice(SECTIONS)}]]>")
+                section = self.random.choice(SECTIONS if text else ("", " ", "\n\t"))
+                self.parts.append(f"<![CDATA[{section}]]>")
 
     def value(self, text: str) -> None:
         """Write a text in one of its many spellings."""
@@ -246,12 +250,12 @@ class Writer:
 
         def result(scope: dict[str, str]) -> None:
             for texts in records:
-                self.misc()
-                if self.maybe(0.1):
+                self.misc(text=self.broken)
+                if self.broken and self.maybe(0.1):
                     self.stranger(scope)
                 self.record(texts, scope)
-            self.misc()
-            if self.maybe(0.2):
+            self.misc(text=self.broken)
+            if self.broken and self.maybe(0.2):
                 self.element(self.payload, "nextPageToken", scope, lambda _: self.value("t"))
 
         def body(scope: dict[str, str]) -> None:

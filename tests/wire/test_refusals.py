@@ -373,20 +373,73 @@ def test_bodies_without_number_are_counted_in_linear_time() -> None:
     assert time.process_time() - started < 5
 
 
-def test_records_below_something_unknown_are_refused_or_left_out_but_never_misread(
-    answer: Answer, read_every_way: ReadEveryWay
+SOME = [f"<enrollment>{IDS.replace('>e<', f'>e{i}<')}</enrollment>" for i in range(6)]
+ROWS = [(f"e{i}", "c", "l", *[None] * 8) for i in range(6)]
+IN_FAULT = "<Fault><faultcode>server</faultcode><faultstring>cut off</faultstring></Fault>"
+BESIDE = {
+    "text": ("Service unavailable", r"text \(19 characters\)"),
+    "a space that is not white": ("\u00a0", "text"),
+    "a section": ("<![CDATA[ x ]]>", "text"),
+    "text among comments": ("<!-- --> \n<?x?>&#120;<!-- -->", "text"),
+    "error": ("<error>overload</error>", "<error>"),
+    "fault": (IN_FAULT, "<Fault>"),
+    "fault of SOAP": (IN_FAULT.replace("Fault>", "s:Fault>"), "<Fault>"),
+    "records in a wrapper": (f"<enrollments>{SOME[3]}</enrollments>", "<enrollments>"),
+    "records in capitals": (SOME[3].replace("enrollment>", "Enrollment>"), "<Enrollment>"),
+    "a next page": ("<nextPageToken>t</nextPageToken>", "<nextPageToken>"),
+    "an empty element": ("<new/>", "<new>"),
+    "an element elsewhere": ("<new xmlns='urn:x'/>", "<new>"),
+    "a result in the result": ("<GetEnrollmentsResult/>", "<GetEnrollmentsResult>"),
+    "a name that could be a secret": ("<tok3n-s/>", "an unknown element"),
+}
+
+
+@pytest.mark.parametrize(("beside", "named"), BESIDE.values(), ids=BESIDE)
+@pytest.mark.parametrize("at", [None, 0, 3, 6], ids=["alone", "first", "between", "last"])
+def test_nothing_but_records_may_stand_in_the_result(
+    answer: Answer, read_every_way: ReadEveryWay, at: int | None, beside: str, named: str
 ) -> None:
-    """Nested records cannot be cut between; whole, they are an unknown element's own affair."""
-    record = "<enrollment>{}</enrollment>"
-    some = [record.format(IDS.replace(">e<", f">e{i}<")) for i in range(6)]
-    body = answer(records=f"<old>{some[0]}{some[1]}</old>{some[2]}<old>{some[3]}</old>{some[4]}")
-    whole = read_every_way([body], 10**6)
-    rows = [(f"e{i}", "c", "l", *[None] * 8) for i in (2, 4)]
-    assert whole == (rows, {})
-    for slice_bytes in range(1, len(body), 50):
-        for size in (1, 100, 10**6):
-            found = read_every_way(in_pieces(body, size), slice_bytes)
-            assert found in (None, whole)
+    """It may hold records, or say why there are none: the answer must not be read short."""
+    parts = [] if at is None else [*SOME]
+    parts.insert(at or 0, beside)
+    body = answer(records="".join(parts))
+    for slice_bytes in (1, 300, 10**6):
+        for size in (1, 10**6):
+            assert read_every_way(in_pieces(body, size), slice_bytes) is None
+    where = f"holds {named}.* beside its records, after {at or 0} of a part"
+    for walked_bytes in (0, 10**6):
+        with pytest.raises(MalformedAnswerError, match=where):
+            decode_document(body, Flattener(walked_bytes=walked_bytes), ObjectDecoder())
+
+
+def test_text_after_many_records_refuses_a_learned_dialect_too(answer: Answer) -> None:
+    flattener = Flattener()
+    decode_document(answer(500), flattener, ObjectDecoder())
+    assert flattener.scan(answer(500)) is not None
+    for before in (b"</GetEnrollmentsResult>", b"<enrollment><enrollmentId>e250<"):
+        body = answer(500).replace(before, b"cut off" + before)
+        with pytest.raises(MalformedAnswerError, match="holds text"):
+            decode_document(body, flattener, ObjectDecoder())
+
+
+@pytest.mark.parametrize(
+    "between",
+    ["", " \r\n\t", "<!-- <error/> -->", "<?php text ?>", "<![CDATA[ \n]]>", "&#32;&#10;"],
+    ids=["nothing", "white space", "comment", "instruction", "blank section", "references"],
+)
+def test_comments_instructions_and_white_space_may_stand_in_the_result(
+    answer: Answer, read_every_way: ReadEveryWay, between: str
+) -> None:
+    for some, rows in (([], []), (SOME, ROWS)):
+        body = answer(records=between.join(["", *some, ""]) or between)
+        for slice_bytes in (1, 300, 10**6):
+            assert read_every_way([body], slice_bytes) == (rows, {})
+
+
+@pytest.mark.parametrize("result", ["<GetEnrollmentsResult/>", '<GetEnrollmentsResult a="1" />'])
+def test_a_self_closed_result_is_empty(read_every_way: ReadEveryWay, result: str) -> None:
+    start, end = PLAIN.index("<GetEnr"), PLAIN.index("</s:Body>")
+    assert read_every_way([(PLAIN[:start] + result + PLAIN[end:]).encode()]) == ([], {})
 
 
 def test_errors_do_not_quote_the_answer() -> None:
