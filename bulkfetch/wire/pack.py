@@ -22,10 +22,10 @@ SMALL_ROWS = 64
 """Fewer rows than this are not worth packing."""
 
 _FAST = 1
-_UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})*+")
-_UUID_LENGTH = 36
 _UUID_DIGITS = 32
 _SEPARATOR = "\n"  # does not stand in plain text
+# With the separator: texts of other lengths may look like UUIDs when they are joined.
+_UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\n)++")
 _BYTE = 256
 
 
@@ -77,10 +77,11 @@ def _pack_column(column: Column) -> _Packed:
         kept = bytes(numbers) if len(number_of) <= _BYTE else array("I", numbers).tobytes()
     none_at = number_of.get(None)
     texts = [text for text in number_of if text is not None]
-    joined = "".join(texts)
-    if texts and len(joined) == _UUID_LENGTH * len(texts) and _UUIDS.fullmatch(joined):
+    joined = _SEPARATOR.join(texts)
+    if _UUIDS.fullmatch(joined + _SEPARATOR):
+        # White space is skipped.
         return _Packed(bytes.fromhex(joined.replace("-", "")), ("", none_at, kept))
-    return _Packed(None, (_SEPARATOR.join(texts), none_at, kept))
+    return _Packed(None, (joined, none_at, kept))
 
 
 def _unpack_column(count: int, packed: _Packed) -> Column:

@@ -2,12 +2,14 @@
 
 import gc
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bulkfetch.dedupe import Deduplicator
 from bulkfetch.record import FIELDS
 from bulkfetch.wire.arrow import rows_of
 from bulkfetch.wire.decode import Decoded, decode_document
@@ -43,6 +45,45 @@ def test_many_distinct_texts_come_back() -> None:
     given_columns = Columns((many, some, *[[None] * 2_000] * 9), 2_000)
     back = unpack_columns(pack_columns(given_columns))
     assert [list(column) for column in back.columns] == list(given_columns.columns)
+
+
+UUIDS = "".join(f"{i:08x}-0000-4000-8000-{i:012x}" for i in range(200))
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [(length, 72 - length) for length in range(1, 72)] + [(36, 36, 12, 60), (72, 72), (36, 35, 37)],
+    ids=str,
+)
+def test_texts_that_joined_look_like_uuids_come_back(lengths: tuple[int, ...]) -> None:
+    ids, at = [], 0
+    while at < len(UUIDS):
+        for length in lengths:
+            ids.append(UUIDS[at : at + length])
+            at += length
+    ids = [*filter(None, ids)]
+    back = unpack_columns(pack_columns(Columns((ids,) * 11, len(ids))))
+    assert [*map(list, back.columns)] == [ids] * 11
+
+
+@pytest.mark.parametrize("lengths", [(36, 36), (35, 37), (37, 35)], ids=str)
+@pytest.mark.parametrize("keeping", [KeepingObjects, KeepingArrow])
+def test_an_id_is_known_again_whatever_its_length(
+    answer: Callable[..., bytes], keeping: type[Any], lengths: tuple[int, int]
+) -> None:
+    at = [72 * pair + (lengths[0] if half else 0) for pair in range(100) for half in (0, 1)]
+    ids = [UUIDS[start:end] for start, end in pairwise([*at, 7200])]
+    records = "".join(
+        f"<enrollment><enrollmentId>{each}</enrollmentId><courseId>c</courseId>"
+        "<learnerId>l</learnerId></enrollment>"
+        for each in ids
+    )
+    first = answer(records=records)
+    dedupe, decoder = Deduplicator(), keeping()
+    for document in (first, first.replace(b">c<", b">other<")):
+        rows = decode(document, decoder, scans=True).rows
+        dropped = dedupe.admit(decoder.enrollment_ids(rows), rows.recall)
+    assert len(dropped) == dedupe.conflict_count == 200
 
 
 def decode(document: bytes, decoder: Any, *, scans: bool) -> Decoded[Kept[Any]]:
