@@ -3,8 +3,18 @@
 The floor downloads the same bodies with aiohttp and parses them with libxml2, nothing more.
 """
 
-from harness import Body, Figures, machine, make_parser, print_table, run_interleaved, write_json
-from measured_client import OWN_PATHS
+from bodies import DIALECTS
+from harness import (
+    Body,
+    Figures,
+    machine,
+    make_parser,
+    positive,
+    print_table,
+    run_interleaved,
+    write_json,
+)
+from measured_client import OWN_PATHS, PATHS
 from peers import PEERS
 
 _READERS = [peer for peer in PEERS if peer != "bare aiohttp"]
@@ -14,15 +24,19 @@ def main() -> None:
     """Run the paths and peers in turn for each size and dialect."""
     parser = make_parser(__doc__)
     parser.add_argument(
-        "--batches", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000],
+        "--batches", type=positive, nargs="+", default=[100, 1_000, 10_000, 100_000],
         help="records an answer",
     )  # fmt: skip
-    parser.add_argument("--dialects", nargs="+", default=["plain", "pretty", "bare"])
-    parser.add_argument("--records", type=int, default=200_000)
-    parser.add_argument("--per-learner", type=int, default=10)
-    parser.add_argument("--paths", nargs="+", default=["objects", "arrow", *_READERS])
+    parser.add_argument("--dialects", nargs="+", choices=DIALECTS, default=[*DIALECTS])
+    parser.add_argument("--records", type=positive, default=200_000)
+    parser.add_argument("--per-learner", type=positive, default=10)
+    parser.add_argument(
+        "--paths", nargs="+", choices=PATHS, default=["objects", "arrow", *_READERS]
+    )
     parser.add_argument("--plain", action="store_true", help="without gzip")
     options = parser.parse_args()
+    if min(options.records, *options.batches) < options.per_learner:
+        parser.error("--records and --batches are at least --per-learner")
     print(machine(), end="\n\n")
     everything: dict[str, dict[str, Figures]] = {}
     for dialect in options.dialects:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bodies import DIALECTS, make_bodies
-from harness import machine, make_parser, print_table, write_json
+from harness import at_least, machine, make_parser, medians_of, print_table, write_json
 
 _STEP = 100_000
 
@@ -75,7 +75,7 @@ def admit(path: str, ids: int, *, plain: bool) -> dict[str, float]:
 def main() -> None:
     """Run each path and size in a process of its own."""
     parser = make_parser(__doc__, rounds=1)
-    parser.add_argument("--ids", type=int, nargs="+", default=[1_000_000, 5_000_000])
+    parser.add_argument("--ids", type=at_least(_STEP), nargs="+", default=[1_000_000, 5_000_000])
     parser.add_argument("--plain", action="store_true", help="without gzip")
     parser.add_argument("--path", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -88,8 +88,10 @@ def main() -> None:
         for path in ("objects", "arrow"):
             command = [sys.executable, __file__, f"--path={path}", f"--ids={ids}"]
             command += ["--plain"] if options.plain else []
-            result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found[f"{path} {ids}"] = json.loads(result.stdout)
+            found[f"{path} {ids}"] = medians_of(
+                json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+                for _ in range(options.rounds)
+            )
     print_table(
         ["path, ids", "bytes/id", "CPU µs/id to note it"],
         [

@@ -3,7 +3,18 @@
 The objects path over the same bodies stands beside it.
 """
 
-from harness import Body, Figures, machine, make_parser, print_table, run_interleaved, write_json
+from harness import (
+    Body,
+    Figures,
+    at_least,
+    machine,
+    make_parser,
+    positive,
+    print_table,
+    run_interleaved,
+    write_json,
+)
+from measured_client import EXPORTS
 
 _PER_LEARNER = 10
 
@@ -13,13 +24,15 @@ def main() -> None:
     parser = make_parser(__doc__, rounds=3)
     parser.add_argument(
         "--sizes",
-        type=int,
+        type=at_least(_PER_LEARNER),
         nargs="+",
         default=[100_000, 1_000_000, 10_000_000],
         help="enrollments; the largest takes a quarter of an hour and the server 1 GB",
     )
-    parser.add_argument("--formats", nargs="+", default=["parquet", "csv"])
-    parser.add_argument("--rounds-from", type=int, default=5_000_000, help="once from this size on")
+    parser.add_argument("--formats", nargs="+", choices=EXPORTS, default=EXPORTS)
+    parser.add_argument(
+        "--rounds-from", type=positive, default=5_000_000, help="once from this size on"
+    )
     options = parser.parse_args()
     print(machine(), end="\n\n")
     found: dict[int, dict[str, Figures]] = {}

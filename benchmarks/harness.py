@@ -3,11 +3,12 @@
 import argparse
 import contextlib
 import json
+import math
 import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class Body:
     dialect: str = "plain"
     plain: bool = False
     level: int = 6
+
+    @property
+    def answers(self) -> int:
+        """How many answers there are in all."""
+        return math.ceil(self.learners / self.batch)
 
     @property
     def records(self) -> int:
@@ -59,11 +65,12 @@ def run_client(path: str, url: str, body: Body, *extra: str) -> Figures:
     command += [f"--learners={body.learners}", f"--batch={body.batch}", *extra]
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: Figures = json.loads(result.stdout)
-    expected = body.learners // body.batch if path == "bare aiohttp" else body.records
+    expected = body.answers if path == "bare aiohttp" else body.records
     assert figures["records"] == expected, f"{path}: {figures['records']} of {expected} records"
     figures["cpu_us_per_record"] = figures["cpu_s"] / max(body.records, 1) * 1e6
     figures["wall_us_per_record"] = figures["wall_s"] / max(body.records, 1) * 1e6
     figures["cpu_us_per_call"] = figures["cpu_s"] / figures["calls"] * 1e6
+    figures["cpu_us_per_answer"] = figures["cpu_s"] / body.answers * 1e6
     figures["records_per_s"] = body.records / figures["wall_s"]
     return figures
 
@@ -83,10 +90,13 @@ def run_interleaved(
         for _ in range(rounds):
             for name, (path, extra) in runs.items():
                 results[name].append(run_client(path, url, body, *extra))
-    return {
-        name: {key: statistics.median(run[key] for run in found) for key in found[0]}
-        for name, found in results.items()
-    }
+    return {name: medians_of(found) for name, found in results.items()}
+
+
+def medians_of(runs: Iterable[Figures]) -> Figures:
+    """Return the median of each figure."""
+    found = [*runs]
+    return {key: statistics.median(run[key] for run in found) for key in found[0]}
 
 
 def machine() -> str:
@@ -105,11 +115,36 @@ def machine() -> str:
     )
 
 
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Make a type of argument: whole numbers from this one on."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < lowest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest:,} on")
+        return int(text)
+
+    return read
+
+
+positive = at_least(1)
+
+
+def _writable(text: str) -> Path:
+    """Open a file for writing before the run, not after it."""
+    try:
+        Path(text).open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error.strerror}") from None
+    return Path(text)
+
+
 def make_parser(description: str | None, *, rounds: int = 5) -> argparse.ArgumentParser:
     """Make a parser with the options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=rounds, help="of which the median counts")
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser.add_argument(
+        "--rounds", type=positive, default=rounds, help="of which the median counts"
+    )
+    parser.add_argument("--json", type=_writable, help="write the figures here, too")
     return parser
 
 

@@ -3,7 +3,7 @@
 An idle loop has its own delays, and a busy machine more: a peer that only downloads stands beside.
 """
 
-from harness import Body, machine, make_parser, print_table, run_interleaved, write_json
+from harness import Body, at_least, machine, make_parser, print_table, run_interleaved, write_json
 
 _PATHS = ("objects", "arrow", "bare aiohttp", "aiohttp + lxml")
 
@@ -11,8 +11,10 @@ _PATHS = ("objects", "arrow", "bare aiohttp", "aiohttp + lxml")
 def main() -> None:
     """Fetch the answers along both paths, and by two peers."""
     parser = make_parser(__doc__, rounds=5)
-    parser.add_argument("--answers", type=int, default=4)
-    parser.add_argument("--records", type=int, default=125_000, help="an answer: 50 MB of XML")
+    parser.add_argument("--answers", type=at_least(1), default=4)
+    parser.add_argument(
+        "--records", type=at_least(10), default=125_000, help="an answer: 50 MB of XML"
+    )
     options = parser.parse_args()
     print(machine(), end="\n\n")
     body = Body(

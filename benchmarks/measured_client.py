@@ -6,6 +6,7 @@ importing and setting up do not. Peak memory is the process's own high-water mar
 
 import argparse
 import asyncio
+import importlib
 import json
 import math
 import resource
@@ -20,11 +21,16 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from bodies import learner_id
-from peers import PEERS, WORKERS
+from peers import LIBRARIES, PEERS, WORKERS
 
 EXPORTS = ("parquet", "csv")
 OWN_PATHS = ("objects", "arrow", *EXPORTS)
+PATHS = (*OWN_PATHS, *PEERS)
 _TICK_S = 0.001
+_OBJECTS = ("bulkfetch.client", "anyio._backends._asyncio")
+_ARROW = (*_OBJECTS, "pyarrow", "bulkfetch.wire.arrow")
+_EXPORT = (*_ARROW, "bulkfetch.cli.asked", "bulkfetch.export.job", "bulkfetch.export.sinks.files")
+_LIBRARIES = {"objects": _OBJECTS, "arrow": _ARROW} | dict.fromkeys(EXPORTS, _EXPORT)
 
 Run = Callable[[], Awaitable[tuple[int, int]]]  # to the numbers of records and of calls
 
@@ -150,6 +156,7 @@ async def measure(options: argparse.Namespace, run: Run) -> dict[str, float]:
     """Run the path and return its figures."""
     ticker = Ticker()
     ticking = asyncio.create_task(ticker.run()) if options.ticker else None
+    modules_before = len(sys.modules)
     started, cpu_before = time.perf_counter(), cpu_s()
     count, calls = await run()
     figures = {
@@ -157,6 +164,7 @@ async def measure(options: argparse.Namespace, run: Run) -> dict[str, float]:
         "calls": calls,
         "wall_s": time.perf_counter() - started,
         "cpu_s": cpu_s() - cpu_before,
+        "modules_imported": len(sys.modules) - modules_before,
     }
     if ticking is not None:
         ticking.cancel()
@@ -166,25 +174,16 @@ async def measure(options: argparse.Namespace, run: Run) -> dict[str, float]:
 
 def _import_path(path: str) -> None:
     """Import beforehand what the path needs: importing is not what is measured."""
-    if path == "zeep":
-        import zeep.transports  # noqa: F401, PLC0415
-    elif path in OWN_PATHS:
-        import bulkfetch.client  # noqa: PLC0415
-    if path in {"arrow", *EXPORTS}:
-        import pyarrow as pa  # noqa: PLC0415
-
-        import bulkfetch.wire.arrow  # noqa: PLC0415
-
-        pa.array([""])  # the first one imports pandas, where that is installed
-    if path in EXPORTS:
-        import bulkfetch.cli.asked  # noqa: PLC0415
-        import bulkfetch.export.job  # noqa: F401, PLC0415
+    for library in (_LIBRARIES | LIBRARIES)[path]:
+        importlib.import_module(library)
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].array([""])  # the first one imports pandas, where that is installed
 
 
 def main() -> None:
     """Parse the arguments, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--path", choices=[*OWN_PATHS, *PEERS], required=True)
+    parser.add_argument("--path", choices=PATHS, required=True)
     parser.add_argument("--url", required=True)
     parser.add_argument("--learners", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True)

@@ -3,14 +3,15 @@
 Rows are handed on only when the answer's document has closed, so all of them wait somewhere.
 """
 
-from harness import Body, machine, make_parser, print_table, run_interleaved, write_json
+from harness import Body, at_least, machine, make_parser, print_table, run_interleaved, write_json
+from measured_client import PATHS
 
 
 def main() -> None:
     """Fetch the one answer."""
     parser = make_parser(__doc__, rounds=1)
-    parser.add_argument("--records", type=int, default=1_220_000)
-    parser.add_argument("--paths", nargs="+", default=["arrow"])
+    parser.add_argument("--records", type=at_least(10), default=1_220_000)
+    parser.add_argument("--paths", nargs="+", choices=PATHS, default=["arrow"])
     options = parser.parse_args()
     print(machine(), end="\n\n")
     body = Body(learners=options.records // 10, per_learner=10, batch=options.records, level=1)

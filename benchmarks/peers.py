@@ -183,3 +183,15 @@ PEERS: dict[str, Callable[[str, Sequence[Sequence[str]]], Awaitable[int]]] = {
     "requests + ElementTree": with_requests_threads,
     "zeep": with_zeep,
 }
+
+# With what httpx imports as it is used.
+_HTTPX = ("httpx", "certifi", "h11", "httpcore", "anyio._backends._asyncio")
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "floor": ("aiohttp", "lxml.etree"),
+    "bare aiohttp": ("aiohttp",),
+    "aiohttp + lxml": ("aiohttp", "lxml.etree"),
+    "httpx + lxml": (*_HTTPX, "lxml.etree"),
+    "requests + ElementTree": ("requests", "netrc"),
+    "zeep": (*_HTTPX, "zeep.proxy", "zeep.transports", "zeep.wsdl.bindings"),
+}
+"""What each imports: not to be measured, so it is imported before."""

@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from random import Random
 
+from harness import Figures, make_parser, medians_of, positive, write_json
+
 BATCHES = 200
 COURSES = tuple(f"{number:08x}-5a1b-11ec-9d3e-0242ac120002" for number in range(300))
 LIMIT_MB = 600
@@ -112,10 +114,12 @@ def in_child(*arguments: str) -> str:
 
 def main() -> None:
     """Measure, print a table, and fail where the memory is not flat."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000, 10_000_000])
-    parser.add_argument("--learners", type=int, default=1_000_000)
-    parser.add_argument("--formats", nargs="+", default=["csv", "parquet"])
+    parser = make_parser(__doc__, rounds=1)
+    parser.add_argument("--sizes", type=positive, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--learners", type=positive, default=1_000_000)
+    parser.add_argument(
+        "--formats", nargs="+", choices=["csv", "parquet"], default=["csv", "parquet"]
+    )
     parser.add_argument("--directory", type=Path, help="where there is room for it")
     parser.add_argument("--fill", metavar="JOURNAL", help=argparse.SUPPRESS)
     parser.add_argument(
@@ -128,20 +132,26 @@ def main() -> None:
     if arguments.publish:
         publish(*arguments.publish)
         return
-    if any(number % BATCHES for number in (*arguments.sizes, arguments.learners)):
-        parser.error(f"sizes and learners are multiples of {BATCHES}")
+    learners_of = {
+        size: arguments.learners * size // max(arguments.sizes) for size in sorted(arguments.sizes)
+    }
+    if any(number % BATCHES or not number for pair in learners_of.items() for number in pair):
+        parser.error(f"sizes, and the learners of each, are multiples of {BATCHES}")
+    found: dict[str, Figures] = {}
     peaks: dict[str, list[float]] = {name: [] for name in arguments.formats}
     print("| rows | format | peak MB | publish s | open s | journal MB | output MB |")
     print("|---:|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         journal = Path(directory) / "journal"
-        for size in sorted(arguments.sizes):
-            learners = arguments.learners * size // max(arguments.sizes)
+        for size, learners in learners_of.items():
             sizes = ("--sizes", str(size), "--learners", str(learners))
             in_child("--fill", str(journal), *sizes)
             for name in arguments.formats:
                 output = Path(directory) / f"enrollments.{name}"
-                figures = json.loads(in_child("--publish", str(journal), str(output)))
+                figures = found[f"{name} {size}"] = medians_of(
+                    json.loads(in_child("--publish", str(journal), str(output)))
+                    for _ in range(arguments.rounds)
+                )
                 assert figures["rows"] == size
                 output.unlink()
                 peaks[name].append(figures["peak_mb"])
@@ -151,6 +161,7 @@ def main() -> None:
                     flush=True,
                 )
             journal.unlink()
+    write_json(arguments.json, "publish_memory", found)
     for name, values in peaks.items():
         if max(values) > LIMIT_MB or values[-1] > values[0] * GROWTH:
             sys.exit(f"The peak of {name} is not flat: {values} MB")

@@ -5,14 +5,14 @@ threads share them: then two threads cannot give twice as much. `CPU µs/record`
 the machine a record takes, `cores used` how many were busy on the client's side.
 """
 
-from harness import Body, machine, make_parser, print_table, run_interleaved, write_json
+from harness import Body, at_least, machine, make_parser, print_table, run_interleaved, write_json
 
 
 def main() -> None:
     """Fetch with one and with two threads, in turn."""
     parser = make_parser(__doc__)
-    parser.add_argument("--records", type=int, default=400_000)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1_000, 10_000])
+    parser.add_argument("--records", type=at_least(10), default=400_000)
+    parser.add_argument("--batches", type=at_least(10), nargs="+", default=[1_000, 10_000])
     parser.add_argument("--path", choices=["objects", "arrow"], default="arrow")
     options = parser.parse_args()
     print(machine(), end="\n\n")
