@@ -12,6 +12,9 @@ times as large has come, in rows and in bytes. Three kinds of extra calls tell, 
   ids of a list longer than that are all empty, they are asked for first, and those with rows last:
   rows that vanish prove a cap on ids, and if none does, all ids of such a list are read.
 
+No call is needed where three answers have the same round size although one asked for twice as much
+as another, and none is larger: that is a cap.
+
 Where more cannot be asked for, answers stay suspect; and where the caller has pinned how many ids a
 call names, unless all have one size. Then those larger than any that proved whole are halved and
 compared, and of the others a few and ever fewer: of n answers about 2·ln n calls for the first and
@@ -28,7 +31,7 @@ Pure: told what came, asked what to do.
 """
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -49,6 +52,9 @@ _NEARLY_AS_LARGE = 1.05  # as one that proved whole
 _GROWTH = (1.0, 0.5, 0.0)  # of what is asked for, each after the one before was refused
 
 _AT_CAP = 3  # so many answers of one size, and none larger, show that a cap does not waver
+_FILLED = 0.35  # of a cap, by the usual batch: those that are twice as full do not count
+_USUAL_ANSWERS = 64  # kept to tell what a usual batch holds
+_FAR_WIDER = 2  # times the pairs
 _LEAST_BALANCE = -3
 _TESTS_THIN_OUT = 4
 _TESTS_OF_ROUND_SIZES = 2  # smaller than the largest answer, in all
@@ -144,7 +150,9 @@ class Caps:
         self._largest = Volume()
         self._whole = Volume()  # the largest that was compared with its parts
         self._sizes: Counter[int] = Counter()  # so many answers had so many rows
+        self._latest: deque[tuple[int, Volume]] = deque(maxlen=_USUAL_ANSWERS)  # pairs, and volume
         self._pairs_wanted = math.inf  # in a batch, so that it stays below the cap
+        self._pairs_of: dict[int, tuple[int, int]] = {}  # least and most, of answers so large
         self._balance = 0  # of answers of such batches that reach it, and those that do not
         self._suspects = 0
         self._id_caps: dict[Axis, int] = {}
@@ -214,14 +222,31 @@ class Caps:
                 self._balance = max(_LEAST_BALANCE, self._balance + (1 if is_over else -1))
         elif volume.rows >= _SMALLEST_CAP and not self._largest.clears(volume):
             self._suspects += 1
+        self._latest.append((rectangle.pairs, volume))
         self._sizes[volume.rows] += 1
         self._largest = self._largest.join(volume, max)
+        if self.limit is None and self._is_plain(rectangle, volume):
+            self.prove_short(volume)
         for axis, rejected in self._rejected.items():
             if rejected:
                 rejected.difference_update(rectangle.named(axis) or ())
         for axis, ids in with_rows.items():
             if ids:
                 self._with_rows[axis] = ids, rectangle.side(axis.other)
+
+    def _is_plain(self, rectangle: Rectangle, volume: Volume) -> bool:
+        """Whether answers have shown a cap by themselves.
+
+        So it is where three have the same round size, one of them to a question twice as wide as
+        another, and none has more rows.
+        """
+        rows, pairs = volume.rows, rectangle.pairs
+        if rows < _SMALLEST_REFUSED or not is_round(rows):
+            return False
+        least, most = self._pairs_of.get(rows, (pairs, pairs))
+        self._pairs_of[rows] = least, most = min(least, pairs), max(most, pairs)
+        is_same = self._sizes[rows] >= _AT_CAP and most >= _FAR_WIDER * least
+        return is_same and self._largest.rows == rows
 
     def _is_exact(self) -> bool:
         """Whether the cap is a number of rows that does not waver, as far as can be seen."""
@@ -252,6 +277,7 @@ class Caps:
         if limit != self.limit:
             self.limit = limit
             self.revision += 1
+            self._pairs_wanted = min(self._pairs_wanted, self._pairs_that_fit(limit))
         return self.capped_rows()
 
     def capped_rows(self) -> CappedError:
@@ -263,13 +289,25 @@ class Caps:
             "may be missing from it. Ask for less at a time."
         )
 
-    def should_shrink(self, rectangle: Rectangle) -> bool:
-        """Whether batches ought to be smaller than this: most of its size reach the cap."""
-        if rectangle.pairs > self._pairs_wanted or self._balance <= 0:
-            return False
-        self._pairs_wanted = rectangle.pairs / 2
-        self._balance = -2
-        return True
+    def pairs_wanted(self, rectangle: Rectangle) -> float:
+        """Return how many pairs batches ought to have, now that this one reached the cap.
+
+        As many as stay below it by what other answers hold, and half as many each time that most
+        of such batches reach it; infinite while that is not known.
+        """
+        if rectangle.pairs <= self._pairs_wanted and self._balance > 0:
+            self._pairs_wanted = rectangle.pairs / 2
+            self._balance = -2
+        return self._pairs_wanted
+
+    def _pairs_that_fit(self, limit: Volume) -> float:
+        """Return how many pairs fill as much of a limit as a usual batch may."""
+        below = [(pairs, volume) for pairs, volume in self._latest if not volume.reaches(limit)]
+        rows = sum(volume.rows for _, volume in below) / limit.rows
+        body_bytes = sum(volume.body_bytes for _, volume in below) / limit.body_bytes
+        if not max(rows, body_bytes):
+            return math.inf
+        return max(1.0, _FILLED * sum(pairs for pairs, _ in below) / max(rows, body_bytes))
 
     def one_more(
         self,

@@ -38,7 +38,7 @@ from bulkfetch.pace.controller import Pace
 from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.frontier import Frontier
 from bulkfetch.plan.planner import Planner
-from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split
+from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split_evenly
 
 _REQUEST_TOO_LARGE = frozenset({413, 414})
 _OF_THE_ANSWER = (ServerFailedError, MalformedAnswerError, ForeignRowsError)
@@ -253,13 +253,14 @@ class Reactions:
             cut, most = error.axis, error.ids
             self._frontier.shrink(cut, most)
         elif isinstance(error, CappedError):
-            width, most = rectangle.width(cut), 0
-            if cut is axis and width > 1 and self._caps.should_shrink(rectangle):
-                self._frontier.shrink(cut, width // 2)
+            wanted = self._caps.pairs_wanted(rectangle) / rectangle.width(cut.other)
+            most = int(min(max(1.0, wanted), rectangle.width(cut)))
+            if cut is axis and most < rectangle.width(cut):
+                self._frontier.shrink(cut, most)
         elif cut is not axis:
             most = 0
         try:
-            pieces = _split_down(rectangle, cut, most)
+            pieces = split_evenly(rectangle, cut, most)
         except CannotSplitError:
             return self._planner.narrow(rectangle)
         if is_request and cut is not axis:
@@ -336,19 +337,3 @@ def is_of_the_answer(error: CallError) -> bool:
 def is_request_too_large(error: CallError) -> bool:
     """Whether the service says outright that the request is too large, not the answer."""
     return error.status in _REQUEST_TOO_LARGE
-
-
-def _split_down(rectangle: Rectangle, axis: Axis, most: int) -> list[Rectangle]:
-    """Split in two, and on until no part is wider than `most`, unless that is 0.
-
-    Raises:
-        CannotSplitError: there are not two ids along the axis.
-    """
-    pieces = [*split(rectangle, axis)]
-    while most and max(piece.width(axis) for piece in pieces) > most:
-        pieces = [
-            part
-            for piece in pieces
-            for part in (split(piece, axis) if piece.width(axis) > most else (piece,))
-        ]
-    return pieces

@@ -11,6 +11,8 @@ more than the rectangle, and what lies outside is dropped on this side. The rect
 wanted all the same, so that plans stay exact covers whatever their calls name.
 """
 
+import itertools
+import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -138,6 +140,23 @@ def split(rectangle: Rectangle, axis: Axis | None = None) -> tuple[Rectangle, Re
         raise CannotSplitError(f"There are not two {axis.value} to split.")
     middle = (len(side) + 1) // 2
     return rectangle.replace(axis, side[:middle]), rectangle.replace(axis, side[middle:])
+
+
+def split_evenly(rectangle: Rectangle, axis: Axis, most: int) -> list[Rectangle]:
+    """Split a rectangle along `axis` in as few parts as have at most `most` ids each; 0 is in two.
+
+    Returns:
+        Parts that cover this one exactly and share no pair; they differ by at most one id.
+
+    Raises:
+        CannotSplitError: there are not two ids along the axis, or calls do not name them.
+    """
+    side = rectangle.named(axis)
+    if side is None or len(side) < 2:  # noqa: PLR2004 - what splitting needs
+        raise CannotSplitError(f"There are not two {axis.value} to split.")
+    parts = max(2, math.ceil(len(side) / most)) if most else 2
+    bounds = [len(side) * part // parts for part in range(parts + 1)]
+    return [rectangle.replace(axis, side[low:high]) for low, high in itertools.pairwise(bounds)]
 
 
 def subtract(region: Rectangle, done: Iterable[Rectangle]) -> list[Rectangle]:

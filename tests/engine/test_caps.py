@@ -254,6 +254,40 @@ def test_a_round_size_is_suspect_a_few_times_although_larger_answers_came() -> N
     assert caps.judge(sized(250)) is Suspicion.NONE
 
 
+@pytest.mark.parametrize(
+    ("rows", "widths", "is_proven"),
+    [
+        (1_000, (300, 200, 100), True),
+        (1_000, (300, 200, 160), False),  # as wide, nearly: it may be so by nature
+        (997, (300, 200, 100), False),
+        (40, (300, 200, 100), False),
+        (1_000, (300, 100), False),
+    ],
+)
+def test_answers_of_one_round_size_to_unequal_questions_prove_a_cap(
+    rows: int, widths: tuple[int, ...], *, is_proven: bool
+) -> None:
+    region = make_region([f"l{n}" for n in range(400)], None)
+    caps = Caps([region])
+    for width in widths:
+        caps.note(region.replace(Axis.LEARNERS, (region.learners or ())[:width]), sized(rows), {})
+    assert (caps.limit == sized(rows)) is is_proven
+
+
+def test_batches_are_to_fit_a_cap_by_what_others_hold() -> None:
+    region = make_region([f"l{n}" for n in range(400)], None)
+    narrow, wide = ((region.learners or ())[:width] for width in (50, 400))
+    caps = Caps([region])
+    for _ in range(3):
+        caps.note(region.replace(Axis.LEARNERS, narrow), sized(500), {})
+    caps.prove_short(sized(1_000))
+    wanted = caps.pairs_wanted(region.replace(Axis.LEARNERS, wide))
+    assert 30 <= wanted <= 40  # of ten rows each: clearly below half of the cap
+    for _ in range(3):
+        caps.note(region.replace(Axis.LEARNERS, narrow[:30]), sized(700), {})
+    assert caps.pairs_wanted(region.replace(Axis.LEARNERS, narrow[:30])) == 15
+
+
 def sized(rows: int) -> Volume:
     return Volume(rows, 400 * rows)
 
