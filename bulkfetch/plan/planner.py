@@ -31,6 +31,8 @@ _MARGIN_OF_GUESSES = 2.0
 _PROBE_WORTH_S = 5.0  # less is not worth a call that may answer far too much
 _PROBE_RISK = 0.3
 _PROBE_TAKES = 2.0
+_MUCH_SURPLUS = 0.1  # of what is wanted
+_NEARLY = 0.9
 _SETTLED_CALLS = 32
 _LOOK_EVERY = 8  # calls, after the first few
 
@@ -64,6 +66,7 @@ class Planner:
             None if region.side(axis) is None else region.width(axis) for axis in Axis
         )
         self._sizes = Sizes(learners, courses, region.pairs if is_listed else None)
+        self._sizes_begun = self._sizes  # when the shape in use was chosen, and so many pairs left
         self.beliefs = Beliefs.guess(
             learners, courses, region.pairs if is_listed else None, complete
         )
@@ -265,7 +268,7 @@ class Planner:
         # Where batches and places grow by themselves, what is left may take less than it seems.
         margin = _MARGIN_OF_GUESSES if self.pinned_size is None else _MARGIN
         margin *= _MARGIN**self.revisions
-        considered = [each for each in found if self._is_for_later(each.shape)]
+        considered = [each for each in found if self._is_for_later(each, current)]
         choice = choose(considered, current=self.shape, margin=margin, worth_s=self._bounds.worth_s)
         # A cover of listed pairs is made for a batch size.
         ratio = frontier.batch_size / self._cut_with if isinstance(self._region, PairSet) else 1
@@ -275,18 +278,27 @@ class Planner:
                 self._add_probe(choice.shape, chosen)
         elif choice.shape is not self.shape or not 1 / 2 < ratio < 2:  # noqa: PLR2004
             self.revisions += choice.shape is not self.shape
+            self._sizes_begun, self._total = self._sizes_left(), max(1, self._left)
             self.choice = choice
             self._add(frontier.withdraw())
         else:
             self._probe(found, margin)
 
-    def _is_for_later(self, shape: Shape) -> bool:
+    def _is_for_later(self, found: Estimate, current: Estimate) -> bool:
         """Whether a run that is under way may change to a shape.
 
         Not to a single call, which leaves all other places idle and may answer more than can be
-        answered.
+        answered. Nor to larger answers than any so far with much surplus: calls that answered less
+        cannot tell well what rows cost, least of all while they stood in a queue. Where the rate
+        makes calls dear, there is nothing to tell.
         """
-        return shape is self.shape or shape is not Shape.WHOLE
+        if found.shape is self.shape:
+            return True
+        rows = (found.rows + found.surplus) / found.calls
+        is_bold = rows > self.beliefs.most_rows and not found.is_guess
+        is_dear = found.surplus > _MUCH_SURPLUS * found.rows
+        is_dear &= current.calls < _NEARLY * current.seconds * self._bounds.per_second
+        return found.shape is not Shape.WHOLE and not (is_bold and is_dear)
 
     def _probe(self, found: Sequence[Estimate], margin: float) -> None:
         """Ask for one batch in a shape whose surplus is a guess, if at its best it would pay."""
@@ -313,9 +325,12 @@ class Planner:
     def _may_probe(self, found: Estimate, current: Estimate) -> bool:
         """Whether a call in a shape takes, at worst, twice as long as all that is left as it is.
 
-        Calls so far, which answer far less, cannot tell what rows cost and what ids: it may be that
-        rows are all that takes time.
+        And whether no other waits to be made. Calls so far, which answer far less, cannot tell what
+        rows cost and what ids: it may be that rows are all that takes time.
         """
+        whole = self._frontier.next_whole if self._frontier is not None else None
+        if whole is not None and whole.unsent != frozenset(self.shape.unsent):
+            return False  # one that nobody has taken yet
         rows = (found.rows + found.surplus) / found.calls
         return rows * self.beliefs.speed.row_at_most_s() < _PROBE_TAKES * current.seconds
 
@@ -432,7 +447,7 @@ class Planner:
 
     def _sizes_left(self) -> Sizes:
         """The sizes of what is left: the side that batches run along is shorter by what is done."""
-        sizes = self._sizes
+        sizes = self._sizes_begun
         share = max(self._left, 0) / self._total if self._total else 0.0
         axis = self._axis
         if not sizes.names(axis):

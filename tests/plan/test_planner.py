@@ -320,6 +320,30 @@ def test_a_wrong_guess_is_revised_in_the_run() -> None:
     assert planner.revisions == 1
 
 
+@pytest.mark.parametrize(
+    ("largest", "shape"), [(3_000, Shape.LEARNERS), (90_000, Shape.COURSES_ONLY)]
+)
+def test_far_larger_answers_with_surplus_are_not_changed_to_before_any_was_nearly_so_large(
+    largest: int, shape: Shape
+) -> None:
+    """Calls of one size that stood in a queue make rows look free."""
+    learners, courses = many("l", 100_000), many("c", 300)
+    region = make_rectangle(learners, courses)
+    planner = Planner(region, Bounds(workers=64))
+    planner.begin([region], Frontier(batch_size=300))
+    course = region.replace(Axis.COURSES, tuple(courses[:1])).leaving_out(Axis.LEARNERS)
+    for at in range(0, 30_000, 300):
+        batch = region.replace(Axis.LEARNERS, tuple(learners[at : at + 300]))
+        rows = largest if not at else 2_900 + at % 700
+        planner.note(batch, received=rows, kept=rows, body_bytes=400 * rows, seconds=2.5)
+        if not at:
+            planner.note(course, received=900, kept=600, body_bytes=360_000, seconds=2.5)
+    assert planner.shape is shape
+    found = {each.shape: each for each in planner.estimates()}
+    # Whoever was asked for before comes again.
+    assert found[Shape.COURSES_ONLY].surplus > 0.2 * found[Shape.COURSES_ONLY].rows
+
+
 def test_sparse_pairs_take_few_calls_and_little_surplus() -> None:
     draw = random.Random(7)
     learners, courses = many("l", 20_000), many("c", 300)
