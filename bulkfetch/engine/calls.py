@@ -25,6 +25,7 @@ from bulkfetch.errors import (
 )
 from bulkfetch.pace.batch_size import Size
 from bulkfetch.pace.controller import Ticket
+from bulkfetch.pace.patience import Haste
 from bulkfetch.plan.frontier import default_cut
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.runtime import Runtime
@@ -36,11 +37,19 @@ NO_BATCH = -1
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to ask for, the axis that its size counts along, and whether on a fresh connection."""
+    """What to ask for.
+
+    Attributes:
+        rectangle: that.
+        axis: its size counts along this.
+        fresh: whether on a connection of its own.
+        is_spare: whether there is another way to learn the same, if the answer does not come soon.
+    """
 
     rectangle: Rectangle
     axis: Axis
     fresh: bool = False
+    is_spare: bool = False
 
     @classmethod
     def of(cls, rectangle: Rectangle) -> "Question":
@@ -53,6 +62,7 @@ class _Begun(NamedTuple):
 
     ticket: Ticket
     at: float
+    is_spare: bool
 
 
 class Calls(Generic[RowsT]):
@@ -64,6 +74,7 @@ class Calls(Generic[RowsT]):
         places: the account's; their pace is told of every call.
         runtime: the seam.
         on_change: called when the pace may have changed.
+        has_work: whether anything else may be asked for now.
         hedging: makes second calls; None for none.
 
     Attributes:
@@ -79,6 +90,7 @@ class Calls(Generic[RowsT]):
         runtime: Runtime,
         *,
         on_change: Callable[[], None],
+        has_work: Callable[[], bool],
         hedging: Hedging[RowsT] | None = None,
     ) -> None:
         self._caller = caller
@@ -87,6 +99,7 @@ class Calls(Generic[RowsT]):
         self._pace = places.pace
         self._runtime = runtime
         self._on_change = on_change
+        self._has_work = has_work
         self._hedging = hedging
         self._under_way: dict[asyncio.Timeout, _Begun] = {}
         self.succeeded_at = float("-inf")
@@ -152,12 +165,12 @@ class Calls(Generic[RowsT]):
             if not patience.expired():
                 patience.reschedule(None)
             await wait_for_rate(self._pace, self._runtime)
-            self._under_way[patience] = begun = _Begun(ticket, _loop_time())
+            self._under_way[patience] = begun = _Begun(ticket, _loop_time(), asked.is_spare)
             self._watch(patience, begun)
 
         try:
             async with asyncio.timeout(None) as patience:
-                self._under_way[patience] = begun = _Begun(ticket, _loop_time())
+                self._under_way[patience] = begun = _Begun(ticket, _loop_time(), asked.is_spare)
                 self._watch(patience, begun)
                 if self._hedging is None or asked.fresh or ticket.size.is_trial:
                     fetched = await self._caller.fetch(
@@ -192,7 +205,8 @@ class Calls(Generic[RowsT]):
             self._watch(patience, begun)
 
     def _watch(self, patience: asyncio.Timeout, begun: "_Begun") -> None:
-        patience_s = self._pace.patience_s(begun.ticket)
+        haste = Haste.NONE if self._has_work() else Haste.IDLE
+        patience_s = self._pace.patience_s(begun.ticket, Haste.SPARE if begun.is_spare else haste)
         if patience_s is None or patience.expired():
             return
         ends_at = begun.at + patience_s
@@ -227,6 +241,8 @@ class Calls(Generic[RowsT]):
         retry_after_s = error.retry_after_s if isinstance(error, TransientError) else None
         if isinstance(error, OverloadedError):
             pace.on_refused(ticket, now, retry_after_s)
+        elif isinstance(error, GivenUpError) and asked.is_spare:
+            pace.on_failure(ticket, now)
         elif isinstance(error, GivenUpError):
             pace.on_given_up(ticket, now)
         elif isinstance(error, TimedOutError):

@@ -37,6 +37,7 @@ _TWO_WAYS = "The service answered the same question in two ways: one of them is 
 _CONTRADICTIONS = 2  # prove a cap that wavers
 _NEARLY_ALL = 0.95
 _LONG_S = 1.5  # more of such an answer takes longer than its halves, and the run may wait for it
+_LITTLE_BYTES = 64 * 1024 * 1024
 _SAMPLES = {Axis.LEARNERS: 100, Axis.COURSES: 5}
 _REFUSED = (
     ContentError,
@@ -99,8 +100,15 @@ class Guard(Generic[RowsT]):
         caps.note(rectangle, volume_of(fetched), _with_rows(fetched))
         if suspicion is Suspicion.NONE:
             return fetched
-        async with self._turns.take(fetched.received):
+        async with self._turns.take(volume_of(fetched)):
             return await self._check_rows(fetched, is_drawn=is_drawn)
+
+    @property
+    def waiting(self) -> int:
+        """How many answers wait for their check, while all of them hold little; else 0."""
+        waiting = self._turns.waiting
+        is_little = sum(volume.body_bytes for volume in waiting) < _LITTLE_BYTES
+        return len(waiting) if is_little else 0
 
     def is_doubtful(self, fetched: Fetched[RowsT]) -> bool:
         """Whether an answer does not count any more, by what has been proven since its check."""
@@ -121,7 +129,7 @@ class Guard(Generic[RowsT]):
         caps, rectangle, before = self._caps, fetched.rectangle, _with_rows(fetched)
         if not caps.reorder(rectangle, before):
             return
-        async with self._turns.take(fetched.received):
+        async with self._turns.take(volume_of(fetched)):
             for asked in caps.reorder(rectangle, before):  # others may have settled it meanwhile
                 answer = await self._ask(asked.rectangle)
                 after = _with_rows(answer)[asked.axis]

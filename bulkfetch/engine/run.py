@@ -3,8 +3,8 @@
 There are as many tasks at work as the pace allows calls; each waits for a place, cuts a batch as
 large as the pace says at that moment, and sees it through. While a retry waits, or an answer until
 others are checked, its place is free, and another task may take it, up to twice as many as there
-are places, so that the number of open batches stays bounded. A slow taker of rows holds the places,
-and so slows the fetching.
+are places, and as many more as wait for a check and hold little, so that what open batches hold
+stays bounded. A slow taker of rows holds the places, and so slows the fetching.
 
 Transient faults are retried, each retry charged to the shared quota; those that are the service's
 doing do not count against the batch. What becomes of a batch in the end is decided in
@@ -128,10 +128,11 @@ class Run(Generic[RowsT]):
             self._places,
             self._runtime,
             on_change=self._staff,
+            has_work=lambda: self._reactions.has_work,
             hedging=self._make_hedging(),
         )
         self._guard = Guard(
-            self._ask_besides,
+            self._ask_hastily,
             self._ask_patiently,
             self._caps,
             self._counters,
@@ -178,11 +179,16 @@ class Run(Generic[RowsT]):
         while (
             not self._pool.is_stopped
             and self._working < limit
-            and len(self._open) + self._working < _OPEN_PER_PLACE * limit + 1
+            and self._open_or_begun < _OPEN_PER_PLACE * limit + 1
             and self._reactions.has_work
         ):
             self._working += 1
             self._group.start_soon(self._work)
+
+    @property
+    def _open_or_begun(self) -> int:
+        """How many batches are under way; what waits for its check counts if it holds much."""
+        return len(self._open) + self._working - self._guard.waiting
 
     async def _work(self) -> None:
         """See batches through until there is none, or there are enough others at work."""
@@ -379,14 +385,19 @@ class Run(Generic[RowsT]):
         for rectangle in doubted:
             self._counters.pairs_done -= self._planner.take_back(rectangle)
 
-    async def _ask_besides(self, rectangle: Rectangle) -> Fetched[RowsT]:
+    async def _ask_hastily(self, rectangle: Rectangle) -> Fetched[RowsT]:
+        """Make a call that is given up soon, for there is another way."""
+        return await self._ask_besides(rectangle, is_spare=True)
+
+    async def _ask_besides(self, rectangle: Rectangle, *, is_spare: bool = False) -> Fetched[RowsT]:
         """Make a call that belongs to no batch.
 
         Raises:
             TooLargeError: the service refuses it, or the caller has pinned a smaller size.
             CallError: it failed.
         """
-        asked = replace(Question.of(rectangle), fresh=True)  # so that it need not be confirmed
+        # Fresh, so that it need not be confirmed.
+        asked = replace(Question.of(rectangle), fresh=True, is_spare=is_spare)
         most = self._most_ids()
         if most is not None and len(rectangle.named(asked.axis) or ()) > most:
             raise TooLargeError(f"No call may name more than {most:,} ids.")
@@ -395,18 +406,23 @@ class Run(Generic[RowsT]):
         return fetched
 
     async def _ask_patiently(self, rectangle: Rectangle) -> Fetched[RowsT]:
-        """Make a call that belongs to no batch; where it fails for a time, again.
+        """Make a call that belongs to no batch; where it fails for a time, or takes long, again.
 
         Raises:
             CallError: as `_ask_besides`, and transient ones after as many attempts as a batch has.
         """
         failures = 0
 
+        async def ask() -> Fetched[RowsT]:
+            return await self._ask_besides(rectangle, is_spare=not failures)
+
         def should_retry(error: TransientError) -> bool:
             nonlocal failures
             failures += 1
             pace = self._pace
-            if isinstance(error, TimedOutError) or failures >= self._policy.attempts:
+            was_hasty = isinstance(error, GivenUpError) and failures == 1
+            is_timeout = isinstance(error, TimedOutError) and not was_hasty
+            if is_timeout or failures >= self._policy.attempts:
                 return False
             if pace.health.outage is None and pace.quota.charge(after_timeout=False) is None:
                 return False
@@ -421,7 +437,7 @@ class Run(Generic[RowsT]):
             sleep=self._pool.back_off,
             doublings=lambda retries: self._pace.health.doublings(retries, failures),
         )
-        return await again(self._ask_besides, rectangle)
+        return await again(ask)
 
     async def _is_rejected(self, rectangle: Rectangle) -> bool | None:
         """Ask for something besides: whether it is rejected, None if that is not known."""
@@ -450,6 +466,7 @@ class Run(Generic[RowsT]):
             batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT
             or isinstance(error, GivenUpError)
             or self._is_unproven(batch)
+            or self._is_of_new_kind(batch)
         ):
             return False
         if isinstance(error, OverloadedError) and self._is_unproven(batch):
@@ -491,6 +508,12 @@ class Run(Generic[RowsT]):
         assert batch.rectangle is not None
         axis = batch.axis
         return 0 < self._pace.sizes[axis].proven < batch.rectangle.width(axis)
+
+    def _is_of_new_kind(self, batch: OpenBatch) -> bool:
+        """Whether a batch is the first to leave a side out, while others have succeeded."""
+        assert batch.rectangle is not None
+        is_known = self._pace.sizes[batch.axis].proven > 0 or self._calls.smallest is None
+        return bool(batch.rectangle.unsent) and not is_known
 
     async def _is_service_out(self, batch: OpenBatch, error: CallError) -> bool:
         """Whether a batch that has used up its attempts has the service to blame.

@@ -9,7 +9,8 @@ slower: it is taken back, and what calls take now is what is usual, so that it i
 
 *Loss*, as in TCP: a refusal takes the limit to 0.7 of itself, once for all the calls that were in
 flight together. A cut after which the share of refusals is as large as before was not our doing
-(a brown-out), and is taken back, too.
+(a brown-out), and is taken back, too. A doubling that a refusal ended goes on if the round trip
+after it shows no queue: it was chance.
 
 Considered and left: Gradient2's long average, which drifts upward with the queue it should see;
 and probing for the shortest time by draining, as BBR does, which costs a round trip of throughput.
@@ -97,6 +98,8 @@ class Concurrency:
         self._cut: _Cut | None = None
         self.epochs = 0
         self.was_quiet = True
+        self._is_held = False  # by a cap that ended the doubling
+        self._lost_slow_start = False  # for a refusal, not for a queue
         self._limit_before_loss: float | None = None
         self._lost = self._kept = 0  # since the last decrease
         self._lost_share_before = 0.0
@@ -123,8 +126,14 @@ class Concurrency:
 
     def hold_at(self, most: int) -> None:
         """Take a cap that was learned elsewhere: the limit is there at once, not above."""
+        self._is_held |= self._is_slow_start
         self._is_slow_start = False
         self._limit = min(self._limit, float(max(1, most)))
+
+    def let_go(self) -> None:
+        """Go on doubling, if it was a cap that ended it, and that was none."""
+        if self._is_held:
+            self._is_slow_start, self._is_held = True, False
 
     def begin_at(self, limit: int) -> None:
         """Begin with this limit, if it is higher, as an earlier run has learned."""
@@ -193,6 +202,7 @@ class Concurrency:
         self._limit_before_loss = self._limit
         self._lost_share_before = share
         self._limit = max(1.0, self._limit * _DECREASE)
+        self._lost_slow_start |= self._is_slow_start
         self._is_slow_start = False
         self._decreased_at = now
         self._lost = self._kept = 0
@@ -241,8 +251,10 @@ class Concurrency:
         self.epochs += 1
         self.was_quiet = queue <= little
         self._note_usual(usual_call, is_quiet=queue <= little, is_faster=ratio < 1)
+        if self._lost_slow_start:
+            self._is_slow_start, self._lost_slow_start = queue <= little, False
         if queue > much:
-            self._is_slow_start = False
+            self._is_slow_start = self._is_held = False
             self._growths = 0
             served = in_flight / self._slowdown
             limit = max(1.0, served * 1.2 + 1)

@@ -18,7 +18,7 @@ from bulkfetch.pace.concurrency import Concurrency
 from bulkfetch.pace.gate import RetryAfterGate
 from bulkfetch.pace.health import Health
 from bulkfetch.pace.latency import LatencyModel
-from bulkfetch.pace.patience import Patience
+from bulkfetch.pace.patience import Haste, Patience
 from bulkfetch.pace.quota import RetryQuota
 from bulkfetch.pace.rate import CallRate
 from bulkfetch.pace.refusals import RATE_MARGIN, Refusals
@@ -27,7 +27,7 @@ from bulkfetch.pace.timeline import Timeline
 from bulkfetch.plan.rectangle import Axis, Rectangle
 
 MAX_WORKERS = 64
-_START = 4
+_START = 5
 _FALLING_S = 10.0
 
 
@@ -154,22 +154,31 @@ class Pace:
         """Say how long a call for so many ids takes at present; 0 while nothing is known."""
         return self.models[axis].seconds_of(ids) * self.concurrency.slowdown
 
-    def patience_s(self, ticket: Ticket) -> float | None:
+    def patience_s(self, ticket: Ticket, haste: Haste = Haste.NONE) -> float | None:
         """Say how long a call may take before it counts as timed out; None while that is unknown.
 
         Where smaller calls have shown what an id costs, several times that is a service that cannot
         answer so much at once, and whose gateway would say so only after a minute.
         """
-        ids, model = ticket.size.ids, self.models[ticket.axis]
-        if self.settings.batch_size is not None or not (
-            self.sizes[ticket.axis].proven and model.is_known
-        ):
+        if self.settings.batch_size is not None:
             return None
-        slowdown = self.concurrency.slowdown
+        ids, model = ticket.size.ids, self.models[ticket.axis]
+        slowdown = max(self.concurrency.slowdown, self.patience.slowdown)
+        if not (self.sizes[ticket.axis].proven and model.is_known):
+            largest_s = self._largest_s(ticket.axis.other)
+            if haste is Haste.NONE or not largest_s:
+                return None
+            return self.patience.seconds_of_trial(slowdown * largest_s)
         if not ticket.size.is_trial:
-            return self.patience.seconds(slowdown * model.seconds_of(ids), ticket.started_at)
+            expected_s = slowdown * model.seconds_of(ids)
+            return self.patience.seconds(expected_s, ticket.started_at, haste)
         expected_s = slowdown * max(model.seconds_of(ids), model.seconds_at_most(ids))
-        return self.patience.seconds_of_trial(expected_s)
+        return self.patience.seconds_of_trial(expected_s, haste)
+
+    def _largest_s(self, axis: Axis) -> float:
+        """Return how long the largest call along an axis should take; 0 while nothing is known."""
+        proven, model = self.sizes[axis].proven, self.models[axis]
+        return model.seconds_of(proven) if proven and model.is_known else 0.0
 
     def begin(self, axis: Axis, size: Size, now: float) -> Ticket:
         """Note that a call begins."""
@@ -197,7 +206,8 @@ class Pace:
             self._unjudged.append(cost)
         self.refusals.on_admitted(ticket.in_flight, ticket.in_second, now)
         self.sizes[ticket.axis].on_success(ticket.size)
-        self.patience.on_success()
+        if expected_s := model.seconds_of(ticket.size.ids):
+            self.patience.on_success(ticket.started_at, seconds / expected_s)
         self.concurrency.on_success(
             started_at=ticket.started_at,
             now=now,
@@ -224,7 +234,9 @@ class Pace:
             self.gate.shut(retry_after_s, now)
         if is_unproven:
             pass  # it may be for its size
-        elif self.refusals.on_refused(ticket.in_flight, ticket.in_second, now):
+        elif self.refusals.on_refused(
+            ticket.in_flight, ticket.in_second, now, may_be_chance=retry_after_s is None
+        ):
             self._take_caps()
         else:
             self.concurrency.on_overload(started_at=ticket.started_at, now=now)
@@ -244,7 +256,7 @@ class Pace:
         if ticket.size.is_trial:
             self.on_timeout(ticket, now, None)
             return
-        self.patience.on_given_up(ticket.started_at, now)
+        self.patience.on_given_up(ticket.started_at, now, is_divisible=ticket.size.ids > 1)
         self.sizes[ticket.axis].on_timeout(ticket.size)
         self._end(now)
 
@@ -303,6 +315,8 @@ class Pace:
         )
         if most_in_flight is not None:
             self.concurrency.hold_at(most_in_flight)
+        elif most_in_second is None:
+            self.concurrency.let_go()
         self.rate.learn(None if most_in_second is None else RATE_MARGIN * most_in_second)
 
     def _end(self, now: float, *, seconds: float | None = None, rows: int = 0) -> None:

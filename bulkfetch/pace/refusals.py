@@ -6,9 +6,11 @@ let in from those refused, with hardly an exception, that is the service's limit
 neither does, as in a brown-out, refusals say nothing about how many calls are too many.
 
 A limit that was found is tried again, one call or a tenth above it, after half a minute, then after
-twice as long each time. Calls that begin together are too many in both ways; so the one call more
-begins when none has for a second, sooner where both explain the refusals; if it is let in, it may
-have been the rate all along. Explicit state and steps, no I/O.
+three times as long each time. A single refusal may be chance, if the service did not say when to
+come again: then what it shows is tried at once, and dropped if one call more is let in. Calls that
+begin together are too many in both ways; so the one call more begins when none has for a second,
+sooner where both explain the refusals; if it is let in, it may have been the rate all along.
+Explicit state and steps, no I/O.
 """
 
 from collections import deque
@@ -18,7 +20,9 @@ _KEPT = 64
 _EXCEPTIONS = 0.2  # of the refusals, that a threshold may leave unexplained
 _TRY_AGAIN_S = 30.0
 _TRY_AGAIN_CAP_S = 480.0
+_LONGER = 3  # times as long, after each that was in vain
 _TELL_APART_S = 5.0
+_CHANCE_S = 1.0
 RATE_MARGIN = 0.95
 
 
@@ -66,6 +70,9 @@ class Refusals:
             if for_rate and rate_missed <= min(allowed, self._at_a_time()[1] - 1):
                 self._in_flight = None
                 self._in_second = _set(self._in_second, for_rate, now)
+        cap = self._in_flight
+        if cap is not None and in_flight > cap.most and not self._explains_calls():
+            self._in_flight = None  # it was chance
         for cap, value in ((self._in_flight, in_flight), (self._in_second, in_second)):
             if cap is not None and value > cap.most:
                 cap.most = float(value)
@@ -75,8 +82,18 @@ class Refusals:
         """Whether the next call tries a cap on calls in flight, so many of which there are."""
         return self._tried is not None and in_flight + 1 >= self._tried
 
-    def on_refused(self, in_flight: int, in_second: int, now: float) -> bool:
-        """Note a call that was refused; return whether a cap explains it."""
+    def _explains_calls(self) -> bool:
+        """Whether calls in flight part those let in from those refused."""
+        refused = sum(outcome.is_refused for outcome in self._outcomes)
+        return self._at_a_time()[1] <= _EXCEPTIONS * refused
+
+    def on_refused(
+        self, in_flight: int, in_second: int, now: float, *, may_be_chance: bool = False
+    ) -> bool:
+        """Note a call that was refused; return whether a cap explains it.
+
+        `may_be_chance` is whether the service did not say when to come again.
+        """
         self._outcomes.append(_Outcome(in_flight, in_second, is_refused=True))
         self._tried = None
         for_calls, calls_missed = self._at_a_time()
@@ -86,6 +103,8 @@ class Refusals:
             is_untried = cap.wait_s == _TRY_AGAIN_S
             if is_untried and for_rate and rate_missed <= min(allowed, calls_missed):
                 cap.tries_at = now + _TELL_APART_S
+            if may_be_chance and sum(outcome.is_refused for outcome in self._outcomes) == 1:
+                cap.tries_at = now + _CHANCE_S
             return True
         if rate_missed <= allowed and for_rate:
             self._in_flight = None
@@ -146,5 +165,5 @@ def _set(cap: _Cap | None, most: float, now: float) -> _Cap:
 
 
 def _wait_longer(cap: _Cap, now: float) -> None:
-    cap.wait_s = min(_TRY_AGAIN_CAP_S, 2 * cap.wait_s)
+    cap.wait_s = min(_TRY_AGAIN_CAP_S, _LONGER * cap.wait_s)
     cap.tries_at = now + cap.wait_s

@@ -4,6 +4,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from bulkfetch.engine.caps import Volume
 from bulkfetch.engine.turns import Turns
 
 
@@ -22,7 +23,7 @@ class Desk:
         self.aside -= 1
 
     async def be_served(self, rows: int) -> None:
-        async with self.turns.take(rows):
+        async with self.turns.take(Volume(rows, 10 * rows)):
             self.served.append(rows)
             await anyio.lowlevel.checkpoint()
 
@@ -40,10 +41,11 @@ async def test_the_largest_that_waits_is_next() -> None:
 async def test_nobody_slips_in_between_one_and_the_next() -> None:
     desk = Desk()
     async with anyio.create_task_group() as group:
-        async with desk.turns.take(1):
+        async with desk.turns.take(Volume(1)):
             group.start_soon(desk.be_served, 2)
             await anyio.wait_all_tasks_blocked()
             assert desk.aside == 1
+            assert desk.turns.waiting == [Volume(2, 20)]
         group.start_soon(desk.be_served, 99)
         await anyio.wait_all_tasks_blocked()
     assert desk.served == [2, 99]
@@ -53,7 +55,7 @@ async def test_nobody_slips_in_between_one_and_the_next() -> None:
 async def test_who_leaves_the_line_leaves_the_turn_to_the_others(*, has_been_called: bool) -> None:
     desk = Desk()
     async with anyio.create_task_group() as group:
-        async with desk.turns.take(1):
+        async with desk.turns.take(Volume(1)):
             leaving = asyncio.create_task(desk.be_served(50))
             group.start_soon(desk.be_served, 7)
             await anyio.wait_all_tasks_blocked()

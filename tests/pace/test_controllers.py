@@ -111,6 +111,51 @@ def test_a_rate_that_looked_like_too_many_at_a_time_is_found_out_by_a_lone_call(
     assert not refusals.wants_a_lone_call(2)
 
 
+@pytest.mark.parametrize(("may_be_chance", "most"), [(True, None), (False, 5)])
+def test_a_single_refusal_that_may_be_chance_is_no_cap_once_more_are_let_in(
+    most: int | None, *, may_be_chance: bool
+) -> None:
+    refusals = Refusals()
+    for n in range(1, 6):
+        refusals.on_admitted(n, 1, now=0.0)
+    assert refusals.on_refused(6, 1, now=0.0, may_be_chance=may_be_chance)
+    refusals.try_again(2.0, is_rate_in_use=False)
+    assert refusals.most_in_flight == (6 if may_be_chance else 5)
+    if may_be_chance:
+        refusals.on_admitted(7, 1, now=2.0)
+    assert refusals.most_in_flight == most
+
+
+@pytest.mark.parametrize("slots", [32, 3])
+def test_a_refusal_by_chance_ends_no_doubling_unless_a_queue_shows(slots: int) -> None:
+    concurrency = Concurrency(4, 64)
+    run_rounds(concurrency, slots, 1)
+    concurrency.on_overload(started_at=50.0, now=50.0)
+    assert not concurrency.is_slow_start
+    for start in (100.0, 200.0):
+        seconds = max(1.0, concurrency.limit / slots)
+        for _ in range(16):
+            concurrency.on_success(
+                started_at=start,
+                now=start + seconds,
+                seconds=seconds,
+                in_flight=concurrency.limit,
+                rows=1_000,
+                overhead_rows=300,
+            )
+    assert concurrency.limit >= 16 if slots == 32 else not concurrency.is_slow_start
+
+
+def test_what_was_held_by_a_cap_that_is_none_goes_on_doubling() -> None:
+    concurrency = Concurrency(4, 64)
+    concurrency.hold_at(2)
+    assert (concurrency.limit, concurrency.is_slow_start) == (2, False)
+    concurrency.let_go()
+    assert concurrency.is_slow_start
+    run_rounds(concurrency, 32, 5)
+    assert concurrency.limit >= 32
+
+
 def test_a_cap_is_tried_again_ever_more_seldom() -> None:
     refusals, tries, now = Refusals(), 0, 0.0
     for n in range(1, 7):

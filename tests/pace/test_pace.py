@@ -12,7 +12,7 @@ from bulkfetch.errors import OverloadedError, TransientError, UsageError
 from bulkfetch.http.retry_after import RETRY_AFTER_CAP_S, read_retry_after
 from bulkfetch.pace.concurrency import Concurrency
 from bulkfetch.pace.gate import RetryAfterGate
-from bulkfetch.pace.patience import Patience
+from bulkfetch.pace.patience import Haste, Patience
 from bulkfetch.pace.retry import RetryPolicy, retrying
 
 NOW = 1_700_000_000.0
@@ -183,11 +183,40 @@ def test_calls_that_began_together_are_given_up_together_and_later_ones_may_take
     assert patience.seconds(0.1, started_at=0.0) == 8.0
     assert patience.seconds(10.0, started_at=0.0) == 60.0
     for started_at in (0.0, 1.0, 2.0):
-        patience.on_given_up(started_at, now=62.0)
+        patience.on_given_up(started_at, now=62.0, is_divisible=True)
         assert patience.seconds(10.0, started_at) == 60.0
     assert patience.seconds(10.0, started_at=62.0) == 120.0
-    patience.on_given_up(62.0, now=182.0)  # the service has become slower, for good
+    patience.on_given_up(62.0, now=182.0, is_divisible=True)  # slower, for good
     assert patience.seconds(10.0, started_at=182.0) == 240.0
     for _ in range(100):
-        patience.on_success()
+        patience.on_success(started_at=182.0, ratio=1.0)
     assert patience.seconds(10.0, started_at=200.0) == 60.0
+
+
+@pytest.mark.parametrize(("is_divisible", "later"), [(True, 60.0), (False, 120.0)])
+def test_a_call_that_is_slow_among_usual_ones_gives_no_other_more_time(
+    later: float, *, is_divisible: bool
+) -> None:
+    patience = Patience()
+    patience.on_success(started_at=5.0, ratio=1.1)
+    patience.on_given_up(0.0, now=60.0, is_divisible=is_divisible)
+    assert patience.seconds(10.0, started_at=60.0) == later
+
+
+def test_how_slow_a_service_is_at_present_goes_by_its_latest_calls() -> None:
+    patience = Patience()
+    for started_at in range(5):
+        patience.on_success(started_at, ratio=8.0)
+    assert patience.slowdown == 8.0
+    patience.on_success(5.0, ratio=100.0)  # one tells nothing
+    assert patience.slowdown == 8.0
+
+
+def test_in_haste_half_the_time_is_enough() -> None:
+    patience = Patience()
+    assert patience.seconds_of_trial(10.0) == 40.0
+    for haste in (Haste.IDLE, Haste.SPARE):
+        assert patience.seconds(10.0, 0.0, haste) == 30.0
+        assert patience.seconds_of_trial(10.0, haste) == 20.0
+    assert patience.seconds(0.1, 0.0, Haste.IDLE) == 8.0
+    assert patience.seconds(0.1, 0.0, Haste.SPARE) == 3.0

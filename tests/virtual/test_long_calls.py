@@ -16,8 +16,10 @@ SERVICE = parse_profile(
 
 
 def test_few_round_trips_are_enough() -> None:
-    seconds, _, handed_on = fetch(
-        Case("long calls", SERVICE, Size(100_000, 300, 1_000_000)), Options(), over_http=False
-    )
-    assert all(handed_on)
-    assert seconds < 30
+    taken, seeds = 0.0, (1, 2, 3)
+    for seed in seeds:
+        case = Case("long calls", SERVICE, Size(100_000, 300, 1_000_000), seed)
+        seconds, _, handed_on = fetch(case, Options(), over_http=False)
+        assert all(handed_on)
+        taken += seconds
+    assert taken / len(seeds) < 30
