@@ -478,14 +478,20 @@ class Run(Generic[RowsT]):
             batch.cost = pace.quota.charge(after_timeout=isinstance(error, TimedOutError))
             if batch.cost is None:
                 pace.health.begin_outage(str(error), now)
-        elif isinstance(error, OverloadedError) and self._calls.smallest is not None:
-            # It may be this batch that is too much: then something smaller is asked for.
+        elif self._may_be_too_much(batch, error):
+            # Then something smaller is asked for.
             batch.counted += 1
             if batch.counted >= _ATTEMPTS_OF_A_SUSPECT:
                 return False
         self._counters.retries += 1
         pace.timeline.on_retry(now)
         return True
+
+    def _may_be_too_much(self, batch: OpenBatch, error: TransientError) -> bool:
+        """Whether a batch that is refused may be too much, while smaller ones are taken."""
+        if not isinstance(error, OverloadedError) or self._calls.smallest is None:
+            return False
+        return batch.rectangle is not None and not batch.rectangle.leaving_out().is_indivisible
 
     def _most_attempts(self, batch: OpenBatch, error: TransientError) -> int:
         """Return how often a batch may fail by its own fault before something else is done."""
