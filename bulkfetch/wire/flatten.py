@@ -42,6 +42,7 @@ Row = tuple[str, ...]
 _WALKED_BYTES = 16 * 1024
 _CHILDREN_CAP = 1_000
 _LONGEST_WORD = 40
+_ALARMING_WORDS = ("error", "exception", "fault", "page", "token")  # in names
 _TRUE = frozenset({"true", "1"})
 
 _COLUMN_OF_RECORD = {name: i for i, field in enumerate(FIELDS) for name in field.wire_names}
@@ -76,14 +77,17 @@ def read_records(result: etree._Element) -> list[Row]:
     """Read the records of a result element, one by one: the definition.
 
     Raises:
-        MalformedAnswerError: something else than records stands in the result, a value holds
-            elements, a field is repeated, a record lacks one of its ids, or a known name stands
-            in an unknown namespace.
+        MalformedAnswerError: what stands beside the records may hold some or say why some are
+            missing, a value holds elements, a field is repeated, a record lacks one of its ids, or
+            a known name stands in an unknown namespace.
     """
     rows: list[Row] = []
     _require_blank(result.text, 0)
     for element in result:
         namespace, local = split_name(element)
+        if local != RECORD_ELEMENT and _is_harmless(element, local):
+            _require_blank(element.tail, len(rows))
+            continue
         if local != RECORD_ELEMENT:
             # A word is no secret; what is none might be one, and is not repeated.
             is_word = local.isascii() and local.isalpha() and len(local) <= _LONGEST_WORD
@@ -100,6 +104,16 @@ def read_records(result: etree._Element) -> list[Row]:
         rows.append(row)
         _require_blank(element.tail, len(rows))
     return rows
+
+
+def _is_harmless(element: etree._Element, local: str) -> bool:
+    """Whether an element beside the records is just new: a number, a flag, or nothing at all."""
+    name = local.lower()
+    if len(element) or name == RECORD_ELEMENT:
+        return False
+    value = (element.text or "").strip(XML_WHITESPACE)
+    is_plain = (value.isascii() and value.isdigit()) or value in {"true", "false"}
+    return not value or (is_plain and not any(word in name for word in _ALARMING_WORDS))
 
 
 def _require_blank(text: str | None, after: int) -> None:

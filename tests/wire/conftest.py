@@ -174,6 +174,14 @@ def _is_forbidden(document: bytes) -> bool:
     return bool(seen)
 
 
+def _is_just_new(element: ET.Element) -> bool:
+    local, value = _split(element)[1], (element.text or "").strip(_WHITE)
+    if len(element) or local.lower() == "enrollment":
+        return False
+    alarms = re.search("error|exception|fault|page|token", local.lower())
+    return not value or (re.fullmatch("[0-9]+|true|false", value) is not None and not alarms)
+
+
 def _read_plainly(document: bytes) -> Reading | None:  # noqa: PLR0911 - a refusal a line
     try:
         if _is_forbidden(document):
@@ -197,7 +205,7 @@ def _read_plainly(document: bytes) -> Reading | None:  # noqa: PLR0911 - a refus
     rows = []
     anomalies: Counter[Anomaly] = Counter()
     try:
-        for element in body[0]:
+        for element in (each for each in body[0] if not _is_just_new(each)):
             record_namespace, local = _split(element)
             if local != "enrollment" or record_namespace not in _PAYLOADS:
                 return None

@@ -387,10 +387,14 @@ BESIDE = {
     "records in a wrapper": (f"<enrollments>{SOME[3]}</enrollments>", "<enrollments>"),
     "records in capitals": (SOME[3].replace("enrollment>", "Enrollment>"), "<Enrollment>"),
     "a next page": ("<nextPageToken>t</nextPageToken>", "<nextPageToken>"),
-    "an empty element": ("<new/>", "<new>"),
-    "an element elsewhere": ("<new xmlns='urn:x'/>", "<new>"),
-    "a result in the result": ("<GetEnrollmentsResult/>", "<GetEnrollmentsResult>"),
-    "a name that could be a secret": ("<tok3n-s/>", "an unknown element"),
+    "a message": ("<note>none for you</note>", "<note>"),
+    "an error's number": ("<errorCode>500</errorCode>", "<errorCode>"),
+    "an element elsewhere": ("<new xmlns='urn:x'><y/></new>", "<new>"),
+    "a result in the result": (
+        "<GetEnrollmentsResult><x/></GetEnrollmentsResult>",
+        "<GetEnrollmentsResult>",
+    ),
+    "a name that could be a secret": ("<tok3n-s>a</tok3n-s>", "an unknown element"),
 }
 
 
@@ -410,6 +414,22 @@ def test_nothing_but_records_may_stand_in_the_result(
     for walked_bytes in (0, 10**6):
         with pytest.raises(MalformedAnswerError, match=where):
             decode_document(body, Flattener(walked_bytes=walked_bytes), ObjectDecoder())
+
+
+@pytest.mark.parametrize(
+    "new",
+    ["<new/>", "<new xmlns='urn:x'> \n</new>", "<total>6</total>", "<more> false </more>",
+     "<errors/>", "<nextPageToken/>"],
+)  # fmt: skip
+@pytest.mark.parametrize("at", [None, 0, 3, 6], ids=["alone", "first", "between", "last"])
+def test_new_elements_that_say_nothing_break_no_run(
+    answer: Answer, read_every_way: ReadEveryWay, at: int | None, new: str
+) -> None:
+    parts = [] if at is None else [*SOME]
+    parts.insert(at or 0, new)
+    body = answer(records="".join(parts))
+    for slice_bytes in (1, 300, 10**6):
+        assert read_every_way([body], slice_bytes) == ([] if at is None else ROWS, {})
 
 
 def test_text_after_many_records_refuses_a_learned_dialect_too(answer: Answer) -> None:
