@@ -35,6 +35,8 @@ class OpenBatch:
         timeouts: those of them that timed out.
         cost: what its latest retry was charged, None before there was one.
         failed_at: when it first failed, on the run's clock.
+        failed_last_at: when it failed last, on the same clock.
+        in_vain: how often it failed since another call succeeded.
         tried_at: when it was asked for last, in seconds since 1970.
     """
 
@@ -47,6 +49,8 @@ class OpenBatch:
     timeouts: int = 0
     cost: int | None = None
     failed_at: float | None = None
+    failed_last_at: float = float("-inf")
+    in_vain: int = 0
     tried_at: float | None = None
 
 

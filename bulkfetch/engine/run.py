@@ -461,6 +461,10 @@ class Run(Generic[RowsT]):
         pace, now = self._pace, self._runtime.clock()
         if batch.failed_at is None:
             batch.failed_at = now
+        if self._calls.succeeded_at > batch.failed_last_at:
+            batch.in_vain = 0
+        batch.in_vain += 1
+        batch.failed_last_at = now
         batch.timeouts += isinstance(error, TimedOutError)
         if self._is_splittable_timeout(batch, error) and (
             batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT
@@ -524,16 +528,16 @@ class Run(Generic[RowsT]):
     async def _is_service_out(self, batch: OpenBatch, error: CallError) -> bool:
         """Whether a batch that has used up its attempts has the service to blame.
 
-        If nothing else was called since it first failed, something that succeeded before is asked
-        for again, and its rows are dropped: if that succeeds, it is the batch.
+        If nothing has succeeded while it failed a few times, something that succeeded before is
+        asked for again, and its rows are dropped: if that succeeds, it is the batch.
         """
         known = self._calls.smallest
         if (
             not isinstance(error, TransientError)
             or isinstance(error, ForeignRowsError)
-            or batch.counted < min(self._policy.attempts, _ATTEMPTS_OF_A_SUSPECT)
+            or min(batch.counted, batch.in_vain)
+            < min(self._policy.attempts, _ATTEMPTS_OF_A_SUSPECT)
             or known is None
-            or self._has_succeeded_since(batch)
         ):
             return False
         self._counters.confirmations += 1

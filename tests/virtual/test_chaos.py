@@ -12,7 +12,7 @@ from bulkfetch.simulator import Simulator
 
 Row = tuple[str, Enrollment | None]
 
-FOUND_A_BUG = (44, 45, 56, 50, 130, 268, 305)
+FOUND_A_BUG = (44, 45, 50, 56, 130, 268, 305, 426)
 
 
 @pytest.mark.timeout(300)  # seed 45 takes a minute of CPU; what hangs is found at once
