@@ -117,6 +117,10 @@ class Reactions:
         self._peeling.note_success(rectangle)
         return self._follow(self._suspects.clear(rectangle))
 
+    def note_timeout(self) -> None:
+        """Note a call that was not answered in time."""
+        self._peeling.note_timeout()
+
     async def settle_doubts(
         self, is_rejected: Callable[[Rectangle], Awaitable[bool | None]]
     ) -> None:
@@ -224,7 +228,8 @@ class Reactions:
         self._counters.failed.append(name_failed(rectangle, cause, batch))
 
     def _cut_anew(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> bool:
-        is_refused = isinstance(error, OverloadedError) and not self.is_suspected(rectangle)
+        is_refused = isinstance(error, OverloadedError | TimedOutError)
+        is_refused &= not self.is_suspected(rectangle)
         return is_refused and self._peeling.cut_anew(batch, rectangle)
 
     def _is_too_large(

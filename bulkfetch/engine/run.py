@@ -465,7 +465,7 @@ class Run(Generic[RowsT]):
             batch.in_vain = 0
         batch.in_vain += 1
         batch.failed_last_at = now
-        batch.timeouts += isinstance(error, TimedOutError)
+        self._note_timeout(batch, error)
         if self._is_splittable_timeout(batch, error) and (
             batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT
             or isinstance(error, GivenUpError)
@@ -490,6 +490,11 @@ class Run(Generic[RowsT]):
         self._counters.retries += 1
         pace.timeline.on_retry(now)
         return True
+
+    def _note_timeout(self, batch: OpenBatch, error: TransientError) -> None:
+        if isinstance(error, TimedOutError):
+            batch.timeouts += 1
+            self._reactions.note_timeout()
 
     def _may_be_too_much(self, batch: OpenBatch, error: TransientError) -> bool:
         """Whether a batch that is refused may be too much, while smaller ones are taken."""

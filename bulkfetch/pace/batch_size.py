@@ -179,11 +179,15 @@ class BatchSize:
         if size.ids > self._proven:
             if size.is_trial:
                 self._lower(size.ids)
-        elif size.ids * 2 > self._proven:
+        elif size.ids * 2 > self._proven > 1:
             self._timeouts += 1 - _TIMEOUTS_KEPT
             if self._timeouts > _MANY_TIMEOUTS * (1 - _TIMEOUTS_KEPT) * 4:
                 self._timeouts = 0.0
                 self._lower_proven()
+
+    def forget_refused(self) -> None:
+        """Let all sizes be tried: those that were refused were so for another reason."""
+        self._refused = None
 
     def learn(self, proven: int, refused: int | None) -> None:
         """Take over what an earlier run learned."""

@@ -229,6 +229,26 @@ def test_limits_that_come_together_or_by_chance_are_understood(
     assert len(simulator.ledger.calls) < most_calls
 
 
+@pytest.mark.parametrize(
+    ("limits", "options", "most_s"),
+    [
+        # The learners are not too many: it is the courses. Nothing came within 20 minutes.
+        ({"max_ids": {"at": 300, "past": "504", "timeout_s": 40}}, Options(), 150),
+        ({"max_rows": {"at": 700, "past": "504", "timeout_s": 45}}, Options(batch_size=50), 450),
+    ],
+    ids=["ids", "rows of a pinned batch"],
+)
+def test_a_gateway_that_gives_up_on_all_that_is_asked_for_first_is_asked_for_less(
+    limits: dict[str, object], options: Options, most_s: float
+) -> None:
+    profile = parse_profile({"latency": {"base_ms": 300, "per_row_us": 500}, "limits": limits})
+    case = Case("too much", profile, Size(3_000, 2_000, 150_000))
+    makespan_s, simulator, handed_on = fetch(case, options, over_http=False)
+    assert all(handed_on)
+    assert makespan_s < most_s
+    assert len(simulator.ledger.calls) < 1_000
+
+
 def test_a_probe_that_the_gateway_gives_up_is_made_once() -> None:
     case = Case("a probe", load_profile(str(PROFILES / "rows-over-2000.toml")), Size())
     makespan_s, _, handed_on = fetch(case, Options(), over_http=False)
