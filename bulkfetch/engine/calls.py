@@ -165,13 +165,15 @@ class Calls(Generic[RowsT]):
             if not patience.expired():
                 patience.reschedule(None)
             await wait_for_rate(self._pace, self._runtime)
+            begin()
+
+        def begin() -> None:
             self._under_way[patience] = begun = _Begun(ticket, _loop_time(), asked.is_spare)
             self._watch(patience, begun)
 
         try:
             async with asyncio.timeout(None) as patience:
-                self._under_way[patience] = begun = _Begun(ticket, _loop_time(), asked.is_spare)
-                self._watch(patience, begun)
+                begin()
                 if self._hedging is None or asked.fresh or ticket.size.is_trial:
                     fetched = await self._caller.fetch(
                         asked.rectangle, expected_s, wait_again=wait_again, fresh=asked.fresh

@@ -225,8 +225,8 @@ class Caps:
         self._latest.append((rectangle.pairs, volume))
         self._sizes[volume.rows] += 1
         self._largest = self._largest.join(volume, max)
-        if self.limit is None and self._is_plain(rectangle, volume):
-            self.prove_short(volume)
+        if self.limit is None:
+            self._note_round(rectangle, volume)
         for axis, rejected in self._rejected.items():
             if rejected:
                 rejected.difference_update(rectangle.named(axis) or ())
@@ -234,27 +234,27 @@ class Caps:
             if ids:
                 self._with_rows[axis] = ids, rectangle.side(axis.other)
 
-    def _is_plain(self, rectangle: Rectangle, volume: Volume) -> bool:
-        """Whether answers have shown a cap by themselves.
+    def _note_round(self, rectangle: Rectangle, volume: Volume) -> None:
+        """Note an answer of a round size; a few such answers may show a cap by themselves.
 
-        So it is where three have the same round size, one of them to a question twice as wide as
-        another, and none has more rows.
+        So it is where three have the same size, one of them to a question twice as wide as another,
+        and none has more rows.
         """
         rows, pairs = volume.rows, rectangle.pairs
         if rows < _SMALLEST_REFUSED or not is_round(rows):
-            return False
+            return
         least, most = self._pairs_of.get(rows, (pairs, pairs))
         self._pairs_of[rows] = least, most = min(least, pairs), max(most, pairs)
-        is_same = self._sizes[rows] >= _AT_CAP and most >= _FAR_WIDER * least
-        return is_same and self._largest.rows == rows
+        if most >= _FAR_WIDER * least and self._are_at(rows):
+            self.prove_short(volume)
+
+    def _are_at(self, rows: int) -> bool:
+        """Whether a few answers have so many rows, and none has more."""
+        return self._sizes[rows] >= _AT_CAP and self._largest.rows == rows
 
     def _is_exact(self) -> bool:
         """Whether the cap is a number of rows that does not waver, as far as can be seen."""
-        return (
-            self.limit is not None
-            and self._sizes[self.limit.rows] >= _AT_CAP
-            and self._largest.rows == self.limit.rows
-        )
+        return self.limit is not None and self._are_at(self.limit.rows)
 
     def pass_rows(self, volume: Volume) -> None:
         """Note that an answer of so much was compared with its halves, and is whole."""

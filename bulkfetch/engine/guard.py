@@ -53,7 +53,7 @@ class Guard(Generic[RowsT]):
     """Refuses answers that a silent cap cut short.
 
     Args:
-        ask: makes a call.
+        ask: makes a call that is given up soon, for there is another way.
         ask_patiently: makes one that may fail for a time: then again, after a while.
         caps: what is known of the service's caps.
         counters: where the extra calls are counted.
@@ -117,7 +117,7 @@ class Guard(Generic[RowsT]):
         return self._caps.doubts(fetched.rectangle, volume_of(fetched))
 
     def _judge(self, fetched: Fetched[RowsT], *, is_drawn: bool = False) -> Suspicion:
-        is_divisible = not fetched.rectangle.leaving_out().is_indivisible
+        is_divisible = fetched.rectangle.pairs > 1
         return self._caps.judge(volume_of(fetched), is_drawn=is_drawn, is_divisible=is_divisible)
 
     async def _check_ids(self, fetched: Fetched[RowsT]) -> None:

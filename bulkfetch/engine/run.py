@@ -13,6 +13,7 @@ doing do not count against the batch. What becomes of a batch in the end is deci
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Generic, TypeVar
 
 import anyio
@@ -132,7 +133,7 @@ class Run(Generic[RowsT]):
             hedging=self._make_hedging(),
         )
         self._guard = Guard(
-            self._ask_hastily,
+            partial(self._ask_besides, is_spare=True),
             self._ask_patiently,
             self._caps,
             self._counters,
@@ -385,12 +386,8 @@ class Run(Generic[RowsT]):
         for rectangle in doubted:
             self._counters.pairs_done -= self._planner.take_back(rectangle)
 
-    async def _ask_hastily(self, rectangle: Rectangle) -> Fetched[RowsT]:
-        """Make a call that is given up soon, for there is another way."""
-        return await self._ask_besides(rectangle, is_spare=True)
-
     async def _ask_besides(self, rectangle: Rectangle, *, is_spare: bool = False) -> Fetched[RowsT]:
-        """Make a call that belongs to no batch.
+        """Make a call that belongs to no batch; if it is spare, one that is given up soon.
 
         Raises:
             TooLargeError: the service refuses it, or the caller has pinned a smaller size.
@@ -500,7 +497,7 @@ class Run(Generic[RowsT]):
         """Whether a batch that is refused may be too much, while smaller ones are taken."""
         if not isinstance(error, OverloadedError) or self._calls.smallest is None:
             return False
-        return batch.rectangle is not None and not batch.rectangle.leaving_out().is_indivisible
+        return batch.rectangle is not None and batch.rectangle.pairs > 1
 
     def _most_attempts(self, batch: OpenBatch, error: TransientError) -> int:
         """Return how often a batch may fail by its own fault before something else is done."""

@@ -164,10 +164,11 @@ class Pace:
             return None
         ids, model = ticket.size.ids, self.models[ticket.axis]
         slowdown = max(self.concurrency.slowdown, self.patience.slowdown)
-        if not (self.sizes[ticket.axis].proven and model.is_known):
-            largest_s = self._largest_s(ticket.axis.other)
-            if haste is Haste.NONE or not largest_s:
+        if not self._is_known(ticket.axis):
+            other = ticket.axis.other
+            if haste is Haste.NONE or not self._is_known(other):
                 return None
+            largest_s = self.models[other].seconds_of(self.sizes[other].proven)
             return self.patience.seconds_of_trial(slowdown * largest_s)
         if not ticket.size.is_trial:
             expected_s = slowdown * model.seconds_of(ids)
@@ -175,10 +176,9 @@ class Pace:
         expected_s = slowdown * max(model.seconds_of(ids), model.seconds_at_most(ids))
         return self.patience.seconds_of_trial(expected_s, haste)
 
-    def _largest_s(self, axis: Axis) -> float:
-        """Return how long the largest call along an axis should take; 0 while nothing is known."""
-        proven, model = self.sizes[axis].proven, self.models[axis]
-        return model.seconds_of(proven) if proven and model.is_known else 0.0
+    def _is_known(self, axis: Axis) -> bool:
+        """Whether calls along an axis have shown what they take."""
+        return self.sizes[axis].proven > 0 and self.models[axis].is_known
 
     def begin(self, axis: Axis, size: Size, now: float) -> Ticket:
         """Note that a call begins."""

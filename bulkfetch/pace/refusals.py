@@ -82,10 +82,14 @@ class Refusals:
         """Whether the next call tries a cap on calls in flight, so many of which there are."""
         return self._tried is not None and in_flight + 1 >= self._tried
 
+    @property
+    def _refused(self) -> int:
+        """How many of the calls that are kept were refused."""
+        return sum(outcome.is_refused for outcome in self._outcomes)
+
     def _explains_calls(self) -> bool:
         """Whether calls in flight part those let in from those refused."""
-        refused = sum(outcome.is_refused for outcome in self._outcomes)
-        return self._at_a_time()[1] <= _EXCEPTIONS * refused
+        return self._at_a_time()[1] <= _EXCEPTIONS * self._refused
 
     def on_refused(
         self, in_flight: int, in_second: int, now: float, *, may_be_chance: bool = False
@@ -103,7 +107,7 @@ class Refusals:
             is_untried = cap.wait_s == _TRY_AGAIN_S
             if is_untried and for_rate and rate_missed <= min(allowed, calls_missed):
                 cap.tries_at = now + _TELL_APART_S
-            if may_be_chance and sum(outcome.is_refused for outcome in self._outcomes) == 1:
+            if may_be_chance and self._refused == 1:
                 cap.tries_at = now + _CHANCE_S
             return True
         if rate_missed <= allowed and for_rate:
@@ -136,9 +140,8 @@ class Refusals:
 
     def _rate(self) -> tuple[int, int, float]:
         """Return the threshold, how many it puts wrongly, and how many it may."""
-        refused = sum(outcome.is_refused for outcome in self._outcomes)
         found = self._threshold([outcome.in_second for outcome in self._outcomes])
-        return *found, _EXCEPTIONS * refused
+        return *found, _EXCEPTIONS * self._refused
 
     def _threshold(self, values: list[int]) -> tuple[int, int]:
         """Return the threshold that parts the outcomes best, and how many it puts wrongly."""

@@ -328,7 +328,8 @@ class Planner:
         And whether no other waits to be made. Calls so far, which answer far less, cannot tell what
         rows cost and what ids: it may be that rows are all that takes time.
         """
-        whole = self._frontier.next_whole if self._frontier is not None else None
+        assert self._frontier is not None
+        whole = self._frontier.next_whole
         if whole is not None and whole.unsent != frozenset(self.shape.unsent):
             return False  # one that nobody has taken yet
         rows = (found.rows + found.surplus) / found.calls

@@ -135,9 +135,7 @@ def split(rectangle: Rectangle, axis: Axis | None = None) -> tuple[Rectangle, Re
         CannotSplitError: there are not two ids along the axis, or calls do not name them.
     """
     axis = axis or rectangle.longer_axis()
-    side = rectangle.named(axis)
-    if side is None or len(side) < 2:  # noqa: PLR2004 - what splitting needs
-        raise CannotSplitError(f"There are not two {axis.value} to split.")
+    side = _ids_to_split(rectangle, axis)
     middle = (len(side) + 1) // 2
     return rectangle.replace(axis, side[:middle]), rectangle.replace(axis, side[middle:])
 
@@ -151,12 +149,17 @@ def split_evenly(rectangle: Rectangle, axis: Axis, most: int) -> list[Rectangle]
     Raises:
         CannotSplitError: there are not two ids along the axis, or calls do not name them.
     """
-    side = rectangle.named(axis)
-    if side is None or len(side) < 2:  # noqa: PLR2004 - what splitting needs
-        raise CannotSplitError(f"There are not two {axis.value} to split.")
+    side = _ids_to_split(rectangle, axis)
     parts = max(2, math.ceil(len(side) / most)) if most else 2
     bounds = [len(side) * part // parts for part in range(parts + 1)]
     return [rectangle.replace(axis, side[low:high]) for low, high in itertools.pairwise(bounds)]
+
+
+def _ids_to_split(rectangle: Rectangle, axis: Axis) -> tuple[str, ...]:
+    side = rectangle.named(axis)
+    if side is None or len(side) < 2:  # noqa: PLR2004 - what splitting needs
+        raise CannotSplitError(f"There are not two {axis.value} to split.")
+    return side
 
 
 def subtract(region: Rectangle, done: Iterable[Rectangle]) -> list[Rectangle]:

@@ -85,25 +85,27 @@ def read_records(result: etree._Element) -> list[Row]:
     _require_blank(result.text, 0)
     for element in result:
         namespace, local = split_name(element)
-        if local != RECORD_ELEMENT and _is_harmless(element, local):
-            _require_blank(element.tail, len(rows))
-            continue
-        if local != RECORD_ELEMENT:
+        if local == RECORD_ELEMENT:
+            _require_known(namespace, local)
+            rows.append(_read_record(element, len(rows) + 1))
+        elif not _is_harmless(element, local):
             # A word is no secret; what is none might be one, and is not repeated.
             is_word = local.isascii() and local.isalpha() and len(local) <= _LONGEST_WORD
             raise _beside_records(f"<{local}>" if is_word else "an unknown element", len(rows))
-        _require_known(namespace, local)
-        values: list[str | None] = [None] * len(FIELDS)
-        _read_fields(element, _COLUMN_OF_RECORD, values)
-        row = tuple(value or "" for value in values)
-        for field, value in zip(FIELDS, row, strict=True):
-            if field.required and not value:
-                raise MalformedAnswerError(
-                    f"Record {len(rows) + 1} of the answer has no {field.wire_names[0]}."
-                )
-        rows.append(row)
         _require_blank(element.tail, len(rows))
     return rows
+
+
+def _read_record(element: etree._Element, number: int) -> Row:
+    values: list[str | None] = [None] * len(FIELDS)
+    _read_fields(element, _COLUMN_OF_RECORD, values)
+    row = tuple(value or "" for value in values)
+    for field, value in zip(FIELDS, row, strict=True):
+        if field.required and not value:
+            raise MalformedAnswerError(
+                f"Record {number} of the answer has no {field.wire_names[0]}."
+            )
+    return row
 
 
 def _is_harmless(element: etree._Element, local: str) -> bool:

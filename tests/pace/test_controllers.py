@@ -18,6 +18,18 @@ from bulkfetch.pace.timeline import SAMPLES_KEPT, Timeline
 from bulkfetch.plan.rectangle import Rectangle, make_rectangle
 
 
+def serve(concurrency: Concurrency, started_at: float, seconds: float) -> None:
+    """Have a call of 1,000 rows succeed while all places are in use."""
+    concurrency.on_success(
+        started_at=started_at,
+        now=started_at + seconds,
+        seconds=seconds,
+        in_flight=concurrency.limit,
+        rows=1_000,
+        overhead_rows=300,
+    )
+
+
 def run_rounds(concurrency: Concurrency, slots: int, rounds: int, seed: int = 1) -> list[int]:
     """Serve rounds of calls in so many slots, a line before them; return the limits after each."""
     chance = random.Random(seed)
@@ -26,15 +38,7 @@ def run_rounds(concurrency: Concurrency, slots: int, rounds: int, seed: int = 1)
         seconds = 1.0
         for _ in range(concurrency.limit):
             seconds = max(1.0, concurrency.limit / slots)
-            took = seconds * chance.uniform(0.9, 1.1)
-            concurrency.on_success(
-                started_at=now,
-                now=now + took,
-                seconds=took,
-                in_flight=concurrency.limit,
-                rows=1_000,
-                overhead_rows=300,
-            )
+            serve(concurrency, now, seconds * chance.uniform(0.9, 1.1))
         now += 1.2 * seconds
         limits.append(concurrency.limit)
     return limits
@@ -55,14 +59,7 @@ def test_a_service_that_becomes_slower_is_not_starved() -> None:
     now = 1_000.0
     for _ in range(40):
         for _ in range(concurrency.limit):
-            concurrency.on_success(
-                started_at=now,
-                now=now + 4,
-                seconds=4.0,
-                in_flight=concurrency.limit,
-                rows=1_000,
-                overhead_rows=300,
-            )
+            serve(concurrency, now, 4.0)
         now += 5
     assert concurrency.limit >= 16
 
@@ -135,14 +132,7 @@ def test_a_refusal_by_chance_ends_no_doubling_unless_a_queue_shows(slots: int) -
     for start in (100.0, 200.0):
         seconds = max(1.0, concurrency.limit / slots)
         for _ in range(16):
-            concurrency.on_success(
-                started_at=start,
-                now=start + seconds,
-                seconds=seconds,
-                in_flight=concurrency.limit,
-                rows=1_000,
-                overhead_rows=300,
-            )
+            serve(concurrency, start, seconds)
     assert concurrency.limit >= 16 if slots == 32 else not concurrency.is_slow_start
 
 
