@@ -1,5 +1,6 @@
-"""A real PostgreSQL for whoever asks for it."""
+"""A real PostgreSQL for whoever asks for it, and workers for whole folders."""
 
+import fcntl
 import importlib
 import itertools
 import os
@@ -15,6 +16,12 @@ from typing import Any
 
 import adbc_driver_postgresql.dbapi
 import pytest
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Start no workers for single files: they would take longer to start than most to run."""
+    single = any(Path(argument.partition("::")[0]).is_file() for argument in config.args)
+    return 0 if single else None
 
 
 @dataclass(frozen=True)
@@ -130,12 +137,15 @@ def import_pgserver(directory: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     # Short, for the socket's sake, and not below pytest's private directory: as root the server
     # runs as another user.
     directory = Path(tempfile.mkdtemp(prefix="bulkfetch-"))
     try:
-        server = Server(directory)
+        # One worker at a time, as the first makes the user.
+        with (tmp_path_factory.getbasetemp().parent / "postgres.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            server = Server(directory)
         yield server
         server.stop()
     finally:
