@@ -1,15 +1,20 @@
-"""A real PostgreSQL for whoever asks for it, and workers for whole folders."""
+"""A real PostgreSQL, and commands that start fast, for whoever asks; workers for whole folders."""
 
+import contextlib
 import fcntl
 import importlib
 import itertools
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,73 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Start no workers for single files: they would take longer to start than most to run."""
     single = any(Path(argument.partition("::")[0]).is_file() for argument in config.args)
     return 0 if single else None
+
+
+class Starter:
+    """Starts the command in processes that need not import it, from a process that has."""
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            program = [sys.executable, str(Path(__file__).with_name("starter.py"))]
+            self._process = subprocess.Popen(program, stdin=theirs.fileno())
+
+    def stop(self) -> None:
+        self._control.close()
+        self._process.wait()
+
+    def run(
+        self,
+        *arguments: str,
+        directory: Path,
+        environment: dict[str, str],
+        stdin: bytes = b"",
+        umask: int = 0o022,
+        meet: Callable[[int], AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the command to its end; `meet` gets the process's id before it begins."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        told = {
+            "arguments": arguments,
+            "directory": str(directory),
+            "environment": environment,
+            "umask": umask,
+        }
+        with (
+            ours,
+            tempfile.TemporaryFile() as given,
+            tempfile.TemporaryFile() as output,
+            tempfile.TemporaryFile() as errors,
+        ):
+            given.write(stdin)
+            given.seek(0)
+            with theirs:
+                descriptors = [file.fileno() for file in (given, output, errors, theirs)]
+                socket.send_fds(self._control, [json.dumps(told).encode()], descriptors)
+            ours.settimeout(180)
+            process = int.from_bytes(ours.recv(4), "little")
+            try:
+                with meet(process):
+                    ours.send(b".")
+                    status = int.from_bytes(ours.recv(4), "little")
+            except TimeoutError:
+                os.kill(process, signal.SIGKILL)
+                raise
+            output.seek(0)
+            errors.seek(0)
+            return subprocess.CompletedProcess(
+                ["bulkfetch", *arguments],
+                os.waitstatus_to_exitcode(status),
+                output.read(),
+                errors.read(),
+            )
+
+
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Starter]:
+    starter = Starter()
+    yield starter
+    starter.stop()
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio.from_thread
 import pytest
@@ -34,19 +34,14 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def bulkfetch(tmp_path: Path) -> Callable[..., Result]:
+def bulkfetch(tmp_path: Path, starter: Any) -> Callable[..., Result]:
     """Run the command in the test's directory."""
 
     def run(*arguments: str, stdin: bytes = b"", **variables: str) -> Result:
-        return subprocess.run(
-            [sys.executable, "-m", "bulkfetch", *arguments],
-            cwd=tmp_path,
-            input=stdin,
-            capture_output=True,
-            check=False,
-            timeout=60,
-            env=environment(**variables),
+        result: Result = starter.run(
+            *arguments, directory=tmp_path, stdin=stdin, environment=environment(**variables)
         )
+        return result
 
     return run
 

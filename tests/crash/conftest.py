@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -41,6 +43,7 @@ class Site:
     simulator: Simulator
     output: str
     portal: BlockingPortal
+    starter: Any
     old: bytes = OLD
 
     @property
@@ -60,8 +63,10 @@ class Site:
 
     def run(self, *more: str, prefix: list[str] | None = None) -> Result:
         """Run an export to its end, with a umask that hides nothing."""
+        if prefix is None:
+            return self._start(*more)
         return subprocess.run(
-            [*(prefix or ()), *self.command(*more)],
+            [*prefix, *self.command(*more)],
             cwd=self.directory,
             capture_output=True,
             check=False,
@@ -69,6 +74,31 @@ class Site:
             umask=0,
             env=environment(),
         )
+
+    def run_traced(self, group: str, *options: str, arguments: Sequence[str]) -> Result:
+        """Run an export to its end, with strace looking at one group of files, and only at it."""
+
+        @contextmanager
+        def trace(process: int) -> Iterator[None]:
+            tracer = subprocess.Popen([*self.strace(group, *options)[:-1], "-p", str(process)])
+            status = Path(f"/proc/{process}/status")
+            while "\nTracerPid:\t0\n" in status.read_text():
+                assert tracer.poll() is None
+                time.sleep(0.001)
+            yield
+            assert tracer.wait() == 0
+
+        return self._start(*arguments, meet=trace)
+
+    def _start(self, *more: str, **settings: Any) -> Result:
+        result: Result = self.starter.run(
+            *self.command(*more)[3:],
+            directory=self.directory,
+            environment=environment(),
+            umask=0,
+            **settings,
+        )
+        return result
 
     def go_on(self, *, batch_size: int, workers: int) -> None:
         """Do what the same command does, in this process: a sweep starts enough of them."""
@@ -194,7 +224,7 @@ OpenSite = Callable[..., AbstractContextManager[Site]]
 
 
 @pytest.fixture(scope="session")
-def open_site(account: Account) -> Iterator[OpenSite]:
+def open_site(account: Account, starter: Any) -> Iterator[OpenSite]:
     """Open sites, from any thread; each has a service of its own."""
     with start_blocking_portal() as portal:
 
@@ -215,6 +245,6 @@ def open_site(account: Account) -> Iterator[OpenSite]:
                 (directory / "token.txt").write_text(simulator.token)
                 (directory / output).touch(0o600)
                 (directory / output).write_bytes(OLD)
-                yield Site(directory, simulator, output, portal)
+                yield Site(directory, simulator, output, portal, starter)
 
         yield enter

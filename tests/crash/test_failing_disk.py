@@ -42,7 +42,7 @@ def measure(open_site: OpenSite, directory: Path) -> tuple[bytes, list[Failure]]
     failures, outputs = [], []
     for group in ("journal", "output", "report"):
         with open_site(directory / group, "o.csv") as site:
-            result = site.run(*SIZES, prefix=site.strace(group, f"--trace={CAN_FAIL}"))
+            result = site.run_traced(group, f"--trace={CAN_FAIL}", arguments=SIZES)
             assert result.returncode == 0, result.stderr
             failures += [
                 Failure(group, call, number, error)
@@ -63,9 +63,7 @@ def fail_and_repeat(
     """Return the exit code of the run that met the failure."""
     with open_site(directory, "o.csv") as site:
         inject = f"--inject={failure.call}:error={failure.error}:when={failure.number}"
-        failed = site.run(
-            *SIZES, prefix=site.strace(failure.group, f"--trace={failure.call}", inject)
-        )
+        failed = site.run_traced(failure.group, f"--trace={failure.call}", inject, arguments=SIZES)
         log = (site.directory / "strace").read_text(errors="replace")
         # DuckDB's threads share the work anew each time: the last calls of one may not come.
         assert "INJECTED" in log or failed.returncode == 0

@@ -54,7 +54,7 @@ def measure(open_site: OpenSite, directory: Path, output: str) -> Quiet:
     points, outputs = [], []
     for group in ("journal", "output", "report"):
         with open_site(directory / group, output) as site:
-            result = site.run(*SIZES, prefix=site.strace(group, f"--trace={WRITE_LIKE}"))
+            result = site.run_traced(group, f"--trace={WRITE_LIKE}", arguments=SIZES)
             assert result.returncode == 0, result.stderr
             counts = site.counts()
             points += [
@@ -72,7 +72,7 @@ def kill_and_resume(
 ) -> bool:
     with open_site(directory, f"o.{directory.parent.name}") as site:
         kill = f"--inject={point.call}:signal=KILL:when={point.number}"
-        killed = site.run(*SIZES, prefix=site.strace(point.group, f"--trace={point.call}", kill))
+        killed = site.run_traced(point.group, f"--trace={point.call}", kill, arguments=SIZES)
         if killed.returncode == 0:  # the call did not come this time: DuckDB's threads vary
             assert site.target.read_bytes() == quiet.output
             return False
