@@ -24,9 +24,13 @@ class Search:
     """What a run of calls came to."""
 
     calls: int = 0
-    fetched: Counter[Pair] = field(default_factory=Counter)
+    answered: list[Rectangle] = field(default_factory=list)
     named: set[Pair] = field(default_factory=set)
     culprits: list[Culprit] = field(default_factory=list)
+
+    @property
+    def fetched(self) -> Counter[Pair]:
+        return Counter(pair for rectangle in self.answered for pair in pairs(rectangle))
 
 
 def pairs(rectangle: Rectangle) -> list[Pair]:
@@ -62,7 +66,7 @@ def search(
         found.calls += 1
         assert found.calls < 100_000, "the search does not end"
         if not is_rejected(batch):
-            found.fetched.update(pairs(batch))
+            found.answered.append(batch)
             steps = suspects.clear(batch)
         elif frontier.excludes_some_of(batch):
             frontier.give_back(batch)
