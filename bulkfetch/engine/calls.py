@@ -242,7 +242,7 @@ class Calls(Generic[RowsT]):
         pace, now = self._pace, self._runtime.clock()
         retry_after_s = error.retry_after_s if isinstance(error, TransientError) else None
         if isinstance(error, OverloadedError):
-            pace.on_refused(ticket, now, retry_after_s)
+            pace.on_refused(ticket, now, retry_after_s, error.status)
         elif isinstance(error, GivenUpError) and asked.is_spare:
             pace.on_failure(ticket, now)
         elif isinstance(error, GivenUpError):

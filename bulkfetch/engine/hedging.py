@@ -198,7 +198,7 @@ def _tell(pace: Pace, ticket: Ticket, failure: CallError | None, now: float) -> 
     """Tell the pace of a second call that failed, or was given up."""
     retry_after_s = failure.retry_after_s if isinstance(failure, TransientError) else None
     if isinstance(failure, OverloadedError):
-        pace.on_refused(ticket, now, retry_after_s)
+        pace.on_refused(ticket, now, retry_after_s, failure.status)
     elif isinstance(failure, TimedOutError):
         pace.on_timeout(ticket, now, retry_after_s)
     else:

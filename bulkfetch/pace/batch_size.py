@@ -6,8 +6,9 @@ are a ceiling for the run; between what is proven and what was refused a few rou
 tried, since limits are round, and then no more. Time-outs of a size leave a ceiling, too.
 
 What pays, from the latency model: until a call's base is a small share of it, its time comes near
-the target, or its bytes do. Where calls a second are limited, each call is dear, and only time and
-bytes count. Near the end what is left is spread over the workers, so that none idles.
+the target, or its bytes do. Where refusals stop all calls for a while, each call's share of that
+counts as base; where calls a second are limited, each call is dear, and only time and bytes count.
+Near the end what is left is spread over the workers, so that none idles.
 
 Considered and left: climbing by measured rows a second, which is slower to learn what the model
 says after two sizes, and never stands still.
@@ -85,7 +86,14 @@ class BatchSize:
         return self._refused
 
     def next(
-        self, *, left: int, limit: int, model: LatencyModel, is_rate_bound: bool, is_brief: bool
+        self,
+        *,
+        left: int,
+        limit: int,
+        model: LatencyModel,
+        is_rate_bound: bool,
+        is_brief: bool,
+        stop_s: float = 0.0,
     ) -> Size:
         """Say how many ids the next call should ask for.
 
@@ -95,6 +103,7 @@ class BatchSize:
             model: what calls cost.
             is_rate_bound: calls wait for the rate.
             is_brief: calls should be short, because the limit still doubles with each round trip.
+            stop_s: for how long a call stops all others, on average, by being refused.
         """
         below_refused = left if self._refused is None else self._refused - 1
         if self._pinned is not None:
@@ -107,17 +116,21 @@ class BatchSize:
             below = left if self._refused is None else self._refused // 2
             size = min(int(_FIRST * _GROWTH**steps), spread, below)
             return Size(max(1, size), is_trial=True)
-        useful = self._useful(limit, model, is_rate_bound=is_rate_bound)
-        floor = math.ceil(3 * model.base_s / model.per_id_s) if model.per_id_s > 0 else left
+        base_s = model.base_s + stop_s * limit
+        useful = self._useful(limit, model, base_s, is_rate_bound=is_rate_bound)
+        floor = math.ceil(3 * base_s / model.per_id_s) if model.per_id_s > 0 else left
         size = max(1, min(useful, max(spread, min(floor, self._proven)), left, below_refused))
         is_flat = is_brief and self._is_flat(model)
-        if size > self._proven and len(self._trials) < (limit // 4 if is_flat else 1):
-            wanted = min(size, math.ceil(left / (limit * _WAVES_AFTER_TRIAL)))
+        is_dear = is_rate_bound or base_s > 2 * model.base_s
+        most_trials = max(1, limit // 4) if is_flat or is_dear else 1
+        if size > self._proven and len(self._trials) < most_trials:
+            waves = _WAVES if is_dear else _WAVES_AFTER_TRIAL
+            wanted = min(size, math.ceil(left / (limit * waves)))
             trial = self._trial(wanted, _GROWTH_IF_FLAT if is_flat else _GROWTH)
             if trial is not None and trial > self._proven:
                 return Size(trial, is_trial=True)
-        if is_brief and model.per_id_s > 0:
-            brief = _BRIEF * model.base_s / model.per_id_s
+        if is_brief and model.per_id_s > 0 and not is_rate_bound:
+            brief = _BRIEF * base_s / model.per_id_s
             brief = max(brief, min(brief * limit / _FEW, left / limit / _ROUNDS))
             size = min(size, max(_FIRST, int(brief)))
         return Size(min(self._proven, size), is_trial=False)
@@ -207,13 +220,15 @@ class BatchSize:
         if size.is_trial and size.ids in self._trials:
             self._trials.remove(size.ids)
 
-    def _useful(self, limit: int, model: LatencyModel, *, is_rate_bound: bool) -> int:
+    def _useful(
+        self, limit: int, model: LatencyModel, base_s: float, *, is_rate_bound: bool
+    ) -> int:
         """Return the size beyond which more ids a call bring nothing."""
         bounds = [_ANY]
         if model.per_id_s > 0:
             bounds.append((_TARGET_S - model.base_s) / model.per_id_s)
             if not is_rate_bound:
-                pays = model.base_s / model.per_id_s * (1 / _BASE_SHARE - 1)
+                pays = base_s / model.per_id_s * (1 / _BASE_SHARE - 1)
                 bounds.append(max(pays, _FIRST))
         if model.bytes_per_id > 0:
             bounds.append(min(_TARGET_BYTES, _IN_FLIGHT_BYTES / limit) / model.bytes_per_id)

@@ -8,9 +8,9 @@ in a queue of our own costs no throughput. One that does was wrong, for the serv
 slower: it is taken back, and what calls take now is what is usual, so that it is not starved.
 
 *Loss*, as in TCP: a refusal takes the limit to 0.7 of itself, once for all the calls that were in
-flight together. A cut after which the share of refusals is as large as before was not our doing
-(a brown-out), and is taken back, too. A doubling that a refusal ended goes on if the round trip
-after it shows no queue: it was chance.
+flight together; a single one within two round trips may be chance, and ends no doubling. A cut
+after which the share of refusals is as large as before was not our doing (a brown-out), and is
+taken back, too. A doubling that refusals ended goes on if the round trip after it shows no queue.
 
 Considered and left: Gradient2's long average, which drifts upward with the queue it should see;
 and probing for the shortest time by draining, as BBR does, which costs a round trip of throughput.
@@ -24,6 +24,7 @@ _DECREASE = 0.7
 _FEWEST = 4  # calls that an epoch is judged by
 _MOST = 16
 _LITTLE, _MUCH = 0.15, 0.25  # of the calls in flight, standing in the service's queue
+_DRAINING = 0.5  # of the calls in flight, left when one of them ends
 _NOISE = 0.3  # of what a cut costs where nothing waits, that may be missing from it by chance
 
 
@@ -157,6 +158,7 @@ class Concurrency:
         rows: float,
         overhead_rows: float,
         most: int | None = None,
+        in_flight_before: int = 0,
     ) -> None:
         """Note a call that succeeded.
 
@@ -168,6 +170,7 @@ class Concurrency:
             rows: how many it brought.
             overhead_rows: the rows that would take as long as a call's base.
             most: a cap that was learned elsewhere.
+            in_flight_before: calls in flight when it began.
         """
         ceiling = self._ceiling if most is None else min(self._ceiling, most)
         is_in_use = in_flight >= self.limit
@@ -181,7 +184,10 @@ class Concurrency:
             self._limit = min(ceiling, self._limit + 1)
             self._is_slow_start = self._limit < self._ceiling
         self._brought += rows
-        if started_at >= self._epoch_began_at:
+        is_draining = (
+            in_flight < _DRAINING * in_flight_before
+        )  # its queue is gone, and tells nothing
+        if started_at >= self._epoch_began_at and not is_draining:
             if not self._epoch:
                 self._counted_from, self._brought = now, 0.0
             self._epoch.append(_Sample(in_flight, seconds, rows))
@@ -193,6 +199,9 @@ class Concurrency:
         if started_at < self._decreased_at:
             return
         self._lost += 1
+        if self._is_slow_start and self._lost == 1:  # of so many as two round trips have
+            self._limit = max(1.0, self._limit * _DECREASE)
+            return
         share = self._lost / (self._lost + self._kept)
         if share <= self._tolerated_share:
             return

@@ -11,6 +11,7 @@ Times are the injected clock's, in seconds.
 """
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from random import Random
 
 from bulkfetch.pace.batch_size import BatchSize, Size
@@ -18,6 +19,7 @@ from bulkfetch.pace.concurrency import Concurrency
 from bulkfetch.pace.gate import RetryAfterGate
 from bulkfetch.pace.health import Health
 from bulkfetch.pace.latency import LatencyModel
+from bulkfetch.pace.minute import MinuteQuota
 from bulkfetch.pace.patience import Haste, Patience
 from bulkfetch.pace.quota import RetryQuota
 from bulkfetch.pace.rate import CallRate
@@ -29,6 +31,7 @@ from bulkfetch.plan.rectangle import Axis, Rectangle
 MAX_WORKERS = 64
 _START = 5
 _FALLING_S = 10.0
+_LATELY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Ticket:
     started_at: float
     in_flight: int
     in_second: int
+    in_minute: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Pace:
         self.health = Health(settings.max_outage_s, random)
         self.rate = CallRate(settings.rate)
         self.refusals = Refusals()
+        self.minute = MinuteQuota()
         self.concurrency = Concurrency(
             settings.workers or _START, self.ceiling, is_pinned=settings.workers is not None
         )
@@ -98,6 +103,7 @@ class Pace:
         self.patience = Patience()
         self.taken = TakenRequests()
         self.in_flight = 0
+        self._begun = 0
         self._rate_bound_at = float("-inf")
         self._limit_before = self.limit
         self._fell_at = float("-inf")
@@ -120,7 +126,10 @@ class Pace:
 
     def wait_s(self, now: float) -> float:
         """Return how long the next call has to wait for the gate and the rate; 0 is not at all."""
-        self.refusals.try_again(now, is_rate_in_use=self._is_rate_bound(now))
+        is_rate_in_use = self._is_rate_bound(now)
+        self.refusals.try_again(now, is_rate_in_use=is_rate_in_use)
+        if is_rate_in_use:
+            self.minute.try_again(now)
         self._take_caps()
         gate_s = self.gate.wait_s(now)
         if gate_s > 0:
@@ -142,12 +151,15 @@ class Pace:
         limit = max(1, round(self.limit / self.concurrency.slowdown))  # that are served at a time
         if self.concurrency.is_slow_start:
             limit = min(self.ceiling, 2 * limit)
+        if left_of_quota := self.rate.left_of_quota(now):
+            limit = min(limit, left_of_quota)
         return self.sizes[axis].next(
             left=left,
             limit=limit,
             model=self.models[axis],
             is_rate_bound=self._is_rate_bound(now),
             is_brief=self.concurrency.is_slow_start,
+            stop_s=self.gate.shut_s / max(1, self._begun),
         )
 
     def expected_s(self, axis: Axis, ids: int) -> float:
@@ -183,11 +195,12 @@ class Pace:
     def begin(self, axis: Axis, size: Size, now: float) -> Ticket:
         """Note that a call begins."""
         self.in_flight += 1
+        self._begun += 1
         self._latest_size = size.ids
         self.sizes[axis].begin(size)
         in_second = self.rate.begin(now)
         self._observe(now)
-        return Ticket(axis, size, now, self.in_flight, in_second)
+        return Ticket(axis, size, now, self.in_flight, in_second, self.rate.in_minute(now))
 
     def on_success(
         self, ticket: Ticket, now: float, *, rows: int, body_bytes: int, seconds: float
@@ -205,6 +218,7 @@ class Pace:
         else:
             self._unjudged.append(cost)
         self.refusals.on_admitted(ticket.in_flight, ticket.in_second, now)
+        self.minute.on_admitted(ticket.in_minute, ticket.started_at, now)
         self.sizes[ticket.axis].on_success(ticket.size)
         if expected_s := model.seconds_of(ticket.size.ids):
             self.patience.on_success(ticket.started_at, seconds / expected_s)
@@ -216,6 +230,7 @@ class Pace:
             rows=rows,
             overhead_rows=model.overhead_rows,
             most=self.refusals.most_in_flight,
+            in_flight_before=ticket.in_flight,
         )
         if self.concurrency.epochs != self._judged:
             self._judged = self.concurrency.epochs
@@ -224,18 +239,22 @@ class Pace:
             self._unjudged.clear()
         self._end(now, seconds=seconds, rows=rows)
 
-    def on_refused(self, ticket: Ticket, now: float, retry_after_s: float | None) -> None:
-        """Note a call for which the service asks for less (429, 503)."""
+    def on_refused(
+        self, ticket: Ticket, now: float, retry_after_s: float | None, status: int | None
+    ) -> None:
+        """Note a call for which the service asks for less, by its status (429, 503)."""
         self.rate.take_back(ticket.started_at)
         size = self.sizes[ticket.axis]
         is_unproven = 0 < size.proven < ticket.size.ids
         size.on_refused(ticket.size)
         if retry_after_s is not None:
             self.gate.shut(retry_after_s, now)
-        if is_unproven:
-            pass  # it may be for its size
+        is_too_many = status == HTTPStatus.TOO_MANY_REQUESTS
+        is_quota = is_too_many and self.minute.on_refused(ticket.in_minute, ticket.started_at, now)
+        if is_unproven or is_quota:
+            pass  # it may be for its size; fewer at a time would be refused as well
         elif self.refusals.on_refused(
-            ticket.in_flight, ticket.in_second, now, may_be_chance=retry_after_s is None
+            ticket.in_flight, ticket.in_second, now, retry_after_s=retry_after_s
         ):
             self._take_caps()
         else:
@@ -306,7 +325,7 @@ class Pace:
         )
 
     def _is_rate_bound(self, now: float) -> bool:
-        return now - self._rate_bound_at < 5.0  # noqa: PLR2004 - seconds: lately
+        return self.minute.most is not None or now - self._rate_bound_at < _LATELY_S
 
     def _take_caps(self) -> None:
         most_in_flight, most_in_second = (
@@ -317,7 +336,9 @@ class Pace:
             self.concurrency.hold_at(most_in_flight)
         elif most_in_second is None:
             self.concurrency.let_go()
-        self.rate.learn(None if most_in_second is None else RATE_MARGIN * most_in_second)
+        self.rate.learn(
+            None if most_in_second is None else RATE_MARGIN * most_in_second, self.minute.most
+        )
 
     def _end(self, now: float, *, seconds: float | None = None, rows: int = 0) -> None:
         self.in_flight -= 1

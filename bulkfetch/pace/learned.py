@@ -1,7 +1,7 @@
 """What a run learned of a service, as JSON, and a pace that begins with it.
 
     {"version": 1, "limit": 39, "most_in_flight": null, "most_in_second": 10.0,
-     "sizes": {"learners": {"proven": 500, "refused": 1001}},
+     "most_in_minute": null, "sizes": {"learners": {"proven": 500, "refused": 1001}},
      "models": {"learners": {"weight": 41.2, "ids": …}}}
 
 A service may have changed since: limits that were refused hold and are tried again as ever, the
@@ -27,6 +27,7 @@ def describe(pace: Pace) -> dict[str, object]:
         "limit": pace.limit,
         "most_in_flight": pace.refusals.most_in_flight,
         "most_in_second": pace.refusals.most_in_second,
+        "most_in_minute": pace.minute.most,
         "sizes": {
             axis.value: {"proven": size.proven, "refused": size.refused}
             for axis, size in pace.sizes.items()
@@ -52,6 +53,8 @@ def recall(pace: Pace, learned: object, now: float) -> None:
     pace.refusals.learn(
         _count(learned.get("most_in_flight")), _number(learned.get("most_in_second")), now
     )
+    if most_in_minute := _count(learned.get("most_in_minute")):
+        pace.minute.learn(most_in_minute, now)
     for axis in Axis:
         size, model = (_part(learned, kind, axis) for kind in ("sizes", "models"))
         proven = _count(size.get("proven"))

@@ -5,11 +5,13 @@ second before; and with whether it was let in. If a threshold on one of the numb
 let in from those refused, with hardly an exception, that is the service's limit, and it is kept. If
 neither does, as in a brown-out, refusals say nothing about how many calls are too many.
 
-A limit that was found is tried again, one call or a tenth above it, after half a minute, then after
-three times as long each time. A single refusal may be chance, if the service did not say when to
-come again: then what it shows is tried at once, and dropped if one call more is let in. Calls that
-begin together are too many in both ways; so the one call more begins when none has for a second,
-sooner where both explain the refusals; if it is let in, it may have been the rate all along.
+A limit that was found is tried again, one call or a tenth above it: after half a minute, or ten
+times as long as a refusal stops all calls, then after three times as long each time; and after
+sixty calls, where it stops any or was tried in vain, so that refusals stay rare. It is tried *soon*
+where it may be none: a single refusal may be chance, and calls that begin together are too many in
+both ways. Soon is a few seconds, or when calls have gone on for twice as long as the refusal
+stopped them. Where both numbers explain the refusals, the one call more begins when none has for a
+second; if it is let in, it may have been the rate all along, or chance.
 Explicit state and steps, no I/O.
 """
 
@@ -21,7 +23,10 @@ _EXCEPTIONS = 0.2  # of the refusals, that a threshold may leave unexplained
 _TRY_AGAIN_S = 30.0
 _TRY_AGAIN_CAP_S = 480.0
 _LONGER = 3  # times as long, after each that was in vain
-_TELL_APART_S = 5.0
+_TRY_AGAIN_STOPS = 10  # times as long as a refusal stops all calls, at least
+_TRY_AGAIN_CALLS = 60
+_SOON_S = 5.0
+_SOON_STOPS = 3
 _CHANCE_S = 1.0
 RATE_MARGIN = 0.95
 
@@ -40,6 +45,16 @@ class _Cap:
     most: float
     tries_at: float
     wait_s: float
+    tries: int = 0
+    after_calls: int = 0  # let in since the latest refusal
+
+    def try_soon(self, at: float) -> None:
+        """Have it tried at that time at the latest, however few calls were let in."""
+        self.tries_at, self.after_calls = min(self.tries_at, at), 0
+
+    def raise_to(self, most: float) -> None:
+        """Take a higher limit, and forget how often it was tried in vain."""
+        self.most, self.wait_s, self.tries = most, _TRY_AGAIN_S, 0
 
 
 class Refusals:
@@ -50,6 +65,8 @@ class Refusals:
         self._in_flight: _Cap | None = None
         self._in_second: _Cap | None = None
         self._tried: int | None = None  # calls in flight, one more than the cap was
+        self._let_in = 0  # since the latest refusal, which stopped all calls for so long
+        self._stop_s = 0.0
 
     @property
     def most_in_flight(self) -> int | None:
@@ -64,23 +81,34 @@ class Refusals:
     def on_admitted(self, in_flight: int, in_second: int, now: float) -> None:
         """Note a call that was let in; one beyond a cap raises it."""
         self._outcomes.append(_Outcome(in_flight, in_second, is_refused=False))
-        if self._tried is not None and in_flight >= self._tried:
+        self._let_in += 1
+        was_tried = self._tried is not None and in_flight >= self._tried
+        if was_tried:
             self._tried = None
             for_rate, rate_missed, allowed = self._rate()
             if for_rate and rate_missed <= min(allowed, self._at_a_time()[1] - 1):
                 self._in_flight = None
-                self._in_second = _set(self._in_second, for_rate, now)
+                self._in_second = self._set(self._in_second, for_rate, now)
         cap = self._in_flight
-        if cap is not None and in_flight > cap.most and not self._explains_calls():
-            self._in_flight = None  # it was chance
-        for cap, value in ((self._in_flight, in_flight), (self._in_second, in_second)):
-            if cap is not None and value > cap.most:
-                cap.most = float(value)
-                cap.wait_s = _TRY_AGAIN_S
+        if cap is not None and (was_tried or in_flight > cap.most):
+            if self._explains_calls():
+                cap.raise_to(max(cap.most, in_flight))
+                cap.try_soon(now + _SOON_S)
+            else:
+                self._in_flight = None  # it was chance
+        cap = self._in_second
+        if cap is not None and in_second > cap.most:
+            cap.raise_to(in_second)
 
     def wants_a_lone_call(self, in_flight: int) -> bool:
-        """Whether the next call tries a cap on calls in flight, so many of which there are."""
-        return self._tried is not None and in_flight + 1 >= self._tried
+        """Whether the next call tries a cap on calls in flight that may be one on the rate.
+
+        `in_flight` is how many calls there are.
+        """
+        if self._tried is None or in_flight + 1 < self._tried:
+            return False
+        for_rate, rate_missed, allowed = self._rate()
+        return for_rate > 0 and rate_missed <= allowed
 
     @property
     def _refused(self) -> int:
@@ -92,48 +120,64 @@ class Refusals:
         return self._at_a_time()[1] <= _EXCEPTIONS * self._refused
 
     def on_refused(
-        self, in_flight: int, in_second: int, now: float, *, may_be_chance: bool = False
+        self, in_flight: int, in_second: int, now: float, *, retry_after_s: float | None = None
     ) -> bool:
         """Note a call that was refused; return whether a cap explains it.
 
-        `may_be_chance` is whether the service did not say when to come again.
+        `retry_after_s` is for how long that stops all calls; None if the service did not say when
+        to come again.
         """
         self._outcomes.append(_Outcome(in_flight, in_second, is_refused=True))
-        self._tried = None
+        self._tried, self._let_in, self._stop_s = None, 0, retry_after_s or 0.0
+        soon_s = _SOON_STOPS * self._stop_s
         for_calls, calls_missed = self._at_a_time()
         for_rate, rate_missed, allowed = self._rate()
         if calls_missed <= min(allowed, rate_missed) and for_calls:
-            cap = self._in_flight = _set(self._in_flight, for_calls, now)
-            is_untried = cap.wait_s == _TRY_AGAIN_S
-            if is_untried and for_rate and rate_missed <= min(allowed, calls_missed):
-                cap.tries_at = now + _TELL_APART_S
-            if may_be_chance and self._refused == 1:
-                cap.tries_at = now + _CHANCE_S
+            cap = self._in_flight = self._set(self._in_flight, for_calls, now)
+            if self._refused == 1:
+                cap.try_soon(now + max(_CHANCE_S, soon_s))
+            elif not cap.tries and for_rate and rate_missed <= min(allowed, calls_missed):
+                cap.try_soon(now + max(_SOON_S, soon_s))
             return True
         if rate_missed <= allowed and for_rate:
             self._in_flight = None
-            self._in_second = _set(self._in_second, for_rate, now)
+            self._in_second = self._set(self._in_second, for_rate, now)
             return True
+        if 2 * calls_missed >= self._refused:
+            self._in_flight = None  # it was chance before as well
+        elif self._in_flight is not None:
+            self._in_flight.try_soon(now + max(_SOON_S, soon_s))
         return False
 
     def try_again(self, now: float, *, is_rate_in_use: bool) -> None:
         """Raise a cap a little if it has stood for long enough."""
         cap = self._in_flight
-        if cap is not None and now >= cap.tries_at:
+        if cap is not None and self._is_due(cap, now):
             _wait_longer(cap, now)
             cap.most += 1
             self._tried = int(cap.most)
         cap = self._in_second
-        if cap is not None and now >= cap.tries_at and is_rate_in_use:
+        if cap is not None and self._is_due(cap, now) and is_rate_in_use:
             _wait_longer(cap, now)
             cap.most = max(cap.most + 1, cap.most * 1.1)
+
+    def _is_due(self, cap: _Cap, now: float) -> bool:
+        return now >= cap.tries_at and self._let_in >= cap.after_calls
 
     def learn(self, most_in_flight: int | None, most_in_second: float | None, now: float) -> None:
         """Take over what an earlier run learned."""
         if most_in_flight is not None:
-            self._in_flight = _set(None, most_in_flight, now)
+            self._in_flight = self._set(None, most_in_flight, now)
         if most_in_second is not None:
-            self._in_second = _set(None, most_in_second, now)
+            self._in_second = self._set(None, most_in_second, now)
+
+    def _set(self, cap: _Cap | None, most: float, now: float) -> _Cap:
+        wait_s, tries = max(_TRY_AGAIN_S, _TRY_AGAIN_STOPS * self._stop_s), 0
+        if cap is not None:
+            most = min(cap.most, most)  # a refusal raises no limit
+            wait_s, tries = max(cap.wait_s, wait_s), cap.tries
+        after_calls = _TRY_AGAIN_CALLS if tries or self._stop_s else 0
+        return _Cap(float(most), now + wait_s, wait_s, tries, after_calls)
 
     def _at_a_time(self) -> tuple[int, int]:
         return self._threshold([outcome.in_flight for outcome in self._outcomes])
@@ -160,13 +204,7 @@ class Refusals:
         return (min(above) - 1 if above else 0), best[1]
 
 
-def _set(cap: _Cap | None, most: float, now: float) -> _Cap:
-    wait_s = _TRY_AGAIN_S
-    if cap is not None:
-        most, wait_s = min(cap.most, most), cap.wait_s  # a refusal raises no limit
-    return _Cap(float(most), now + wait_s, wait_s)
-
-
 def _wait_longer(cap: _Cap, now: float) -> None:
-    cap.wait_s = min(_TRY_AGAIN_CAP_S, _LONGER * cap.wait_s)
-    cap.tries_at = now + cap.wait_s
+    cap.tries += 1
+    cap.wait_s = max(cap.wait_s, min(_TRY_AGAIN_CAP_S, _LONGER * cap.wait_s))
+    cap.tries_at, cap.after_calls = now + cap.wait_s, _TRY_AGAIN_CALLS

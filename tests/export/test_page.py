@@ -205,6 +205,7 @@ def test_runs_are_shown_with_their_times_and_where_one_was_resumed(
     pace = {
         "limit": 5,
         "most_in_second": 10.0,
+        "most_in_minute": 300,
         "sizes": {"learners": {"proven": 800, "refused": 1_001}, "courses": 7},
     }
     journal.remember({"timeline": {**RECORD, "samples": samples}, "pace": pace})
@@ -218,8 +219,8 @@ def test_runs_are_shown_with_their_times_and_where_one_was_resumed(
     assert "was killed" in words
     assert "1970-01-01 02:01:00" in words
     assert (
-        "About 5 calls in flight; more than 10 a second are refused; calls of 800 learners are "
-        "answered, 1,001 are too many."
+        "About 5 calls in flight; more than 10 a second are refused; more than 300 a minute are "
+        "refused; calls of 800 learners are answered, 1,001 are too many."
     ) in words
 
 

@@ -108,27 +108,49 @@ def test_a_rate_that_looked_like_too_many_at_a_time_is_found_out_by_a_lone_call(
     assert not refusals.wants_a_lone_call(2)
 
 
-@pytest.mark.parametrize(("may_be_chance", "most"), [(True, None), (False, 5)])
-def test_a_single_refusal_that_may_be_chance_is_no_cap_once_more_are_let_in(
-    most: int | None, *, may_be_chance: bool
+@pytest.mark.parametrize(("retry_after_s", "tried_at"), [(None, 2.0), (20.0, 61.0)])
+def test_a_single_refusal_is_no_cap_once_more_are_let_in(
+    retry_after_s: float | None, tried_at: float
 ) -> None:
     refusals = Refusals()
     for n in range(1, 6):
         refusals.on_admitted(n, 1, now=0.0)
-    assert refusals.on_refused(6, 1, now=0.0, may_be_chance=may_be_chance)
-    refusals.try_again(2.0, is_rate_in_use=False)
-    assert refusals.most_in_flight == (6 if may_be_chance else 5)
-    if may_be_chance:
-        refusals.on_admitted(7, 1, now=2.0)
-    assert refusals.most_in_flight == most
+    assert refusals.on_refused(6, 1, now=0.0, retry_after_s=retry_after_s)
+    refusals.try_again(tried_at - 1.5, is_rate_in_use=False)
+    assert refusals.most_in_flight == 5
+    refusals.try_again(tried_at, is_rate_in_use=False)
+    assert refusals.most_in_flight == 6
+    refusals.on_admitted(7, 1, now=tried_at)
+    assert refusals.most_in_flight is None
+
+
+def test_a_cap_whose_refusals_stop_all_calls_for_long_is_tried_more_seldom() -> None:
+    tried: dict[float, int] = {}
+    for retry_after_s in (2.0, 60.0):
+        refusals = Refusals()
+        for n in range(1, 6):
+            refusals.on_admitted(n, 1, now=0.0)
+        for n in (6, 7):
+            refusals.on_refused(n, 1, now=0.0, retry_after_s=retry_after_s)
+        tried[retry_after_s] = next(
+            now for now in range(1, 1_000) if _is_tried(refusals, float(now))
+        )
+    assert tried == {2.0: 60, 60.0: 600}  # no sooner than after 60 calls
+
+
+def _is_tried(refusals: Refusals, now: float) -> bool:
+    refusals.on_admitted(5, 1, now)
+    refusals.try_again(now, is_rate_in_use=False)
+    return refusals.most_in_flight == 6
 
 
 @pytest.mark.parametrize("slots", [32, 3])
 def test_a_refusal_by_chance_ends_no_doubling_unless_a_queue_shows(slots: int) -> None:
     concurrency = Concurrency(4, 64)
     run_rounds(concurrency, slots, 1)
+    before = concurrency.limit
     concurrency.on_overload(started_at=50.0, now=50.0)
-    assert not concurrency.is_slow_start
+    assert concurrency.limit < before
     for start in (100.0, 200.0):
         seconds = max(1.0, concurrency.limit / slots)
         for _ in range(16):
@@ -157,9 +179,8 @@ def test_a_cap_is_tried_again_ever_more_seldom() -> None:
         refusals.try_again(now, is_rate_in_use=False)
         if refusals.most_in_flight == 6:
             tries += 1
-            for n in range(1, 6):
-                refusals.on_admitted(n, n, now)
             refusals.on_refused(6, 6, now)
+        refusals.on_admitted(5, 5, now)
     assert refusals.most_in_flight == 5
     assert 2 <= tries <= 6
 

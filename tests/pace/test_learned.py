@@ -28,12 +28,14 @@ def test_a_resumed_run_begins_with_what_was_learned() -> None:
             before.on_success(ticket, now, rows=10 * size.ids, body_bytes=size.ids, seconds=0)
     before.refusals.on_admitted(3, 3, 1.0)
     assert before.refusals.on_refused(4, 4, now)
+    before.minute.learn(60, now)
     text = json.dumps(describe(before))
     after = make()
     recall(after, json.loads(text), now=5.0)
     assert after.sizes[Axis.LEARNERS].proven == 200
     assert after.sizes[Axis.LEARNERS].refused == before.sizes[Axis.LEARNERS].refused
     assert after.refusals.most_in_flight == 3
+    assert after.minute.most == 60
     assert after.expected_s(Axis.LEARNERS, 100) == pytest.approx(
         before.models[Axis.LEARNERS].seconds_of(100)
     )

@@ -22,8 +22,9 @@ def say_learned(learned: Json, latency: Json) -> str:
 
 
 def _say_calls(learned: Json) -> Iterator[str]:
-    limit, most, rate = (
-        _number(learned.get(key)) for key in ("limit", "most_in_flight", "most_in_second")
+    limit, most, rate, quota = (
+        _number(learned.get(key))
+        for key in ("limit", "most_in_flight", "most_in_second", "most_in_minute")
     )
     if limit:
         yield f"about {limit:,.0f} {'call' if limit == 1 else 'calls'} in flight"
@@ -31,6 +32,8 @@ def _say_calls(learned: Json) -> Iterator[str]:
         yield f"more than {most:,.0f} at a time are refused"
     if rate:
         yield f"more than {rate:,.4g} a second are refused"
+    if quota:
+        yield f"more than {quota:,.0f} a minute are refused"
 
 
 def _say_sizes(learned: Json) -> Iterator[str]:

@@ -1,0 +1,92 @@
+"""A quota of calls a minute, told from refusals that no other limit explains.
+
+A service that lets in so many calls a minute says 429 to the next, and to every call from then on,
+however few there are at a time or in a second, until its minute is over. Such an *episode* ends
+with the next call that is let in. If calls were refused for ten seconds, or an earlier episode
+began at the same number, the quota is what was let in within a minute before it; unless the call
+that ended it had as many before it: then that was no quota.
+
+Explicit state and steps, no I/O. Times are the injected clock's, in seconds.
+"""
+
+from dataclasses import dataclass
+
+_LASTED_S = 10.0
+_ALIKE = 0.02  # that two episodes may differ by
+_FEWEST = 5  # a quota of less is not one a minute
+_TRY_AGAIN_S = 300.0
+_LONGER = 3
+_HIGHER = 1.1
+
+
+@dataclass(slots=True)
+class _Episode:
+    """Refusals from `began_at` to `refused_at`, with nothing let in between."""
+
+    let_in: int
+    began_at: float
+    refused_at: float
+
+
+class MinuteQuota:
+    """What is known of it.
+
+    Attributes:
+        most: calls that the service lets in within a minute; None if no quota is known.
+    """
+
+    def __init__(self) -> None:
+        self._episode: _Episode | None = None
+        self._earlier: int | None = None
+        self._tries_at = 0.0
+        self._wait_s = _TRY_AGAIN_S
+        self.most: int | None = None
+
+    def on_admitted(self, in_minute: int, started_at: float, now: float) -> None:
+        """Note a call that was let in, with so many begun in the minute before, itself counted."""
+        episode = self._episode
+        if self.most is not None and in_minute > self.most:
+            self.most, self._wait_s = in_minute, _TRY_AGAIN_S
+        if episode is None or started_at < episode.began_at:
+            return
+        self._episode = None
+        if in_minute > episode.let_in:
+            self._earlier = None
+        elif self._is_quota(episode):
+            self.learn(episode.let_in, now)
+        else:
+            self._earlier = episode.let_in
+
+    def on_refused(self, in_minute: int, started_at: float, now: float) -> bool:
+        """Note a call that was refused (429); return whether a quota a minute may explain it."""
+        let_in = in_minute - 1
+        if let_in < _FEWEST:
+            return False
+        if self._episode is None:
+            self._episode = _Episode(let_in, started_at, now)
+        else:
+            self._episode.let_in = min(self._episode.let_in, let_in)
+            self._episode.refused_at = now
+        if self.most is not None and let_in >= self.most:  # it was tried again, in vain
+            self.most = self._episode.let_in
+            return True
+        return self._is_quota(self._episode)
+
+    def try_again(self, now: float) -> None:
+        """Raise the quota a little, if it has stood for long enough."""
+        if self.most is not None and now >= self._tries_at:
+            self._wait_s *= _LONGER
+            self._tries_at = now + self._wait_s
+            self.most = max(self.most + 1, int(self.most * _HIGHER))
+
+    def learn(self, most: int, now: float) -> None:
+        """Take a quota as known."""
+        self.most = most
+        self._tries_at = now + self._wait_s
+
+    def _is_quota(self, episode: _Episode) -> bool:
+        has_lasted = episode.refused_at - episode.began_at >= _LASTED_S
+        earlier = self._earlier
+        return has_lasted or (
+            earlier is not None and abs(earlier - episode.let_in) <= _ALIKE * earlier
+        )
