@@ -52,6 +52,7 @@ TakeBack = Callable[[Caps], Awaitable[Sequence[Rectangle]]]
 
 _OPEN_PER_PLACE = 2
 _TIMEOUTS_BEFORE_SPLIT = 2
+_TIMEOUTS_BEFORE_SPLIT_OF_SMALL = 4
 _ATTEMPTS_OF_A_SUSPECT = 3
 _FORGOTTEN = "not fetched, though nothing stopped the run: this is a bug in bulkfetch."
 
@@ -463,12 +464,7 @@ class Run(Generic[RowsT]):
         batch.in_vain += 1
         batch.failed_last_at = now
         self._note_timeout(batch, error)
-        if self._is_splittable_timeout(batch, error) and (
-            batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT
-            or isinstance(error, GivenUpError)
-            or self._is_unproven(batch)
-            or self._is_of_new_kind(batch)
-        ):
+        if self._is_splittable_timeout(batch, error) and self._is_worth_splitting(batch, error):
             return False
         if isinstance(error, OverloadedError) and self._is_unproven(batch):
             return False  # whatever the reason, smaller batches are known to be taken
@@ -513,6 +509,18 @@ class Run(Generic[RowsT]):
             isinstance(error, TimedOutError)
             and batch.rectangle is not None
             and batch.rectangle.pairs > 1
+        )
+
+    def _is_worth_splitting(self, batch: OpenBatch, error: CallError) -> bool:
+        """Whether it is likely for what it asks for that a batch was not answered in time."""
+        assert batch.rectangle is not None
+        if self._pace.sizes[batch.axis].is_small(batch.rectangle.width(batch.axis)):
+            return batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT_OF_SMALL
+        return (
+            batch.timeouts >= _TIMEOUTS_BEFORE_SPLIT
+            or isinstance(error, GivenUpError)
+            or self._is_unproven(batch)
+            or self._is_of_new_kind(batch)
         )
 
     def _is_unproven(self, batch: OpenBatch) -> bool:

@@ -46,6 +46,7 @@ _REFUSED_FOR_ROWS = 0.3  # of the calls: where each is halved down to who has so
 _ROWS_WEIGHT = 0.05  # of the latest call in that share
 _SMALLER = 0.7
 _REFUSED_TRIALS = 3
+_FAR_FEWER = 4
 _FEW_LOST = 4  # successes for each refusal of a proven size
 
 
@@ -66,7 +67,7 @@ class BatchSize:
 
     def __init__(self, pinned: int | None = None) -> None:
         self._pinned = pinned
-        self._proven = 0
+        self._proven = self._largest = 0
         self._refused: int | None = None  # the smallest size that was refused or timed out
         self._tries_left = _TRIES_BELOW_REFUSED
         self._trials: list[int] = []
@@ -79,6 +80,10 @@ class BatchSize:
     def proven(self) -> int:
         """The largest size that may be used without a trial; 0 while nothing has succeeded."""
         return self._proven
+
+    def is_small(self, ids: int) -> bool:
+        """Whether calls for far more were answered: if one fails, its size is not why."""
+        return ids * _FAR_FEWER <= self._largest
 
     @property
     def refused(self) -> int | None:
@@ -149,6 +154,7 @@ class BatchSize:
             self._refused_trials = self._lost = self._kept = 0
         else:
             self._kept += 1
+        self._largest = max(self._largest, size.ids)
         if self._refused is None or size.ids < self._refused:
             self._proven = max(self._proven, size.ids)
 
@@ -192,7 +198,7 @@ class BatchSize:
         if size.ids > self._proven:
             if size.is_trial:
                 self._lower(size.ids)
-        elif size.ids * 2 > self._proven > 1:
+        elif size.ids * 2 > self._proven > 1 and not self.is_small(size.ids):
             self._timeouts += 1 - _TIMEOUTS_KEPT
             if self._timeouts > _MANY_TIMEOUTS * (1 - _TIMEOUTS_KEPT) * 4:
                 self._timeouts = 0.0

@@ -251,14 +251,9 @@ class Pace:
             self.gate.shut(retry_after_s, now)
         is_too_many = status == HTTPStatus.TOO_MANY_REQUESTS
         is_quota = is_too_many and self.minute.on_refused(ticket.in_minute, ticket.started_at, now)
-        if is_unproven or is_quota:
-            pass  # it may be for its size; fewer at a time would be refused as well
-        elif self.refusals.on_refused(
-            ticket.in_flight, ticket.in_second, now, retry_after_s=retry_after_s
-        ):
-            self._take_caps()
-        else:
-            self.concurrency.on_overload(started_at=ticket.started_at, now=now)
+        if not is_unproven and not is_quota:
+            self._note_overload(ticket, now, retry_after_s)
+        # Else it may be for its size; or fewer at a time would be refused as well.
         self._end(now)
 
     def on_timeout(self, ticket: Ticket, now: float, retry_after_s: float | None) -> None:
@@ -266,9 +261,19 @@ class Pace:
         if retry_after_s is not None:
             self.gate.shut(retry_after_s, now)
         self.sizes[ticket.axis].on_timeout(ticket.size)
-        if not ticket.size.is_trial:
+        if self.sizes[ticket.axis].is_small(ticket.size.ids):
+            self._note_overload(ticket, now, retry_after_s)
+        elif not ticket.size.is_trial:
             self.concurrency.on_overload(started_at=ticket.started_at, now=now)
         self._end(now)
+
+    def _note_overload(self, ticket: Ticket, now: float, retry_after_s: float | None) -> None:
+        if self.refusals.on_refused(
+            ticket.in_flight, ticket.in_second, now, retry_after_s=retry_after_s
+        ):
+            self._take_caps()
+        else:
+            self.concurrency.on_overload(started_at=ticket.started_at, now=now)
 
     def on_given_up(self, ticket: Ticket, now: float) -> None:
         """Note a call that took several times longer than it should."""
@@ -276,6 +281,8 @@ class Pace:
             self.on_timeout(ticket, now, None)
             return
         self.patience.on_given_up(ticket.started_at, now, is_divisible=ticket.size.ids > 1)
+        if self.sizes[ticket.axis].is_small(ticket.size.ids):
+            self._note_overload(ticket, now, None)
         self.sizes[ticket.axis].on_timeout(ticket.size)
         self._end(now)
 

@@ -398,3 +398,16 @@ def test_a_request_is_covered_by_one_that_named_no_fewer_ids_of_either_side() ->
     assert not taken.cover(asking(11, None))
     taken.note(asking(10, 20))
     assert taken.cover(asking(3, 4))
+
+
+def test_time_outs_of_what_is_small_lower_no_size() -> None:
+    size = BatchSize()
+    size.on_success(Size(800, is_trial=True))
+    for _ in range(20):
+        size.on_timeout(Size(200, is_trial=False))
+    assert size.is_small(200)
+    assert not size.is_small(201)
+    assert size.proven == 800
+    for _ in range(20):
+        size.on_timeout(Size(600, is_trial=False))
+    assert size.proven < 600

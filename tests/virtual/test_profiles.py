@@ -361,3 +361,20 @@ def test_refusals_by_chance_are_no_limit() -> None:
         assert len(simulator.ledger.calls) < 250
         spans_s.append(makespan_s)
     assert sum(spans_s) / len(spans_s) < 18
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_too_many_calls_a_second_may_be_answered_with_a_time_out(seed: int) -> None:
+    """Batches that are far smaller than what was answered are not halved for it, down to one id."""
+    profile = parse_profile(
+        {
+            "latency": {"base_ms": 400, "jitter_ms": 200, "per_row_us": 400},
+            "capacity": {"slots": 32},
+            "limits": {"max_calls_per_s": {"at": 3, "past": "504", "timeout_s": 30}},
+        }
+    )
+    case = Case("a second's 504", profile, Size(50_000, 300, 500_000), seed)
+    makespan_s, simulator, handed_on = fetch(case, Options(), over_http=False, limit_s=1_000)
+    assert all(handed_on)
+    assert makespan_s < 150
+    assert len(simulator.ledger.calls) < 500
