@@ -8,11 +8,11 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TextIO
 
 import anyio
 from rich.console import Console as RichConsole
-from rich.table import Table
 
 from bulkfetch.cli.asked import Asked, AskedArguments, read_asked, require_one_stdin
 from bulkfetch.cli.console import Console
@@ -35,10 +35,12 @@ from bulkfetch.plan.region import PairSet, Region
 from bulkfetch.runtime import Runtime
 from bulkfetch.service import open_service
 from bulkfetch.wire.decode import ObjectDecoder
+from bulkfetch.words import counted
 
 _WIDTH = 200  # where standard output is no terminal
 _MINUTE_S = 60.0
 _HOUR_S = 3600.0
+_LARGE = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,38 +118,48 @@ def _show(planned: Planned, stream: TextIO) -> None:
         file=stream, markup=False, highlight=False, width=None if stream.isatty() else _WIDTH
     )
     console.print(f"{_size_of(planned.region)}: {planner.choice.reason}.")
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
-    table.add_column("way of asking", no_wrap=True)
-    for title in ("calls", "ids a call", "rows", "surplus", "MB", "time", "longest call", "risk"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for each in planner.estimates():
-        table.add_row(
-            "→" if each.shape is planner.shape else "",
-            f"{each.title} ({each.shape})",
-            f"{each.calls:,}",
-            f"{each.ids_a_call:,}",
-            f"{each.rows:,}",
-            f"{'~' if each.is_guess and each.surplus else ''}{each.surplus:,}",
-            f"{each.body_bytes / 1e6:,.1f}",
-            _duration(each.seconds),
-            _duration(each.call_s),
-            f"{each.risk:.0%}",
-        )
-    console.print(table)
-    workers = f"Time is with {planner.workers} calls in flight; "
+    for line in _table(planner):
+        console.print(line, soft_wrap=True)  # not cut, however narrow it is
     console.print(
-        workers + "risk is the chance that the longest answer passes a limit of the service."
+        f"Time is with {counted(planner.workers, 'call')} in flight, longest that of a single "
+        "call, risk the chance that its answer passes a limit of the service."
     )
     console.print("\n".join(_explain(planner.beliefs)))
     if planned.calls:
-        console.print(f"Measured in {planned.calls:,} calls, whose rows are not kept.")
+        console.print(f"Measured in {counted(planned.calls, 'call')}; the rows are not kept.")
     else:
         console.print(
             "No call was made: everything is a guess. --probe measures it in a few calls."
         )
     for finding in planned.findings:
         console.print(f"A probing call failed: {finding}")
+
+
+def _table(planner: Planner) -> list[str]:
+    """Return a table with two lines a shape, its name and its figures: one would be too wide."""
+    heads = ("calls", "ids/call", "rows", "surplus", "MB", "time", "longest", "risk")
+    estimates = planner.estimates()
+    figures = [heads, *map(_figures_of, estimates)]
+    widths = [max(map(len, column)) for column in zip(*figures, strict=True)]
+    head, *lines = ("  " + "  ".join(map(str.rjust, row, widths)) for row in figures)
+    names = [
+        f"{'→' if each.shape is planner.shape else ' '} {each.title} ({each.shape})"
+        for each in estimates
+    ]
+    return [head, *chain.from_iterable(zip(names, lines, strict=True))]
+
+
+def _figures_of(each: Estimate) -> tuple[str, ...]:
+    return (
+        f"{each.calls:,}",
+        f"{each.ids_a_call:,}",
+        f"{each.rows:,}",
+        f"{'~' if each.is_guess and each.surplus else ''}{each.surplus:,}",
+        _short(each.body_bytes / 1e6),
+        _duration(each.seconds),
+        _duration(each.call_s),
+        f"{each.risk:.0%}",
+    )
 
 
 def _explain(beliefs: Beliefs) -> list[str]:
@@ -231,10 +243,12 @@ def _estimate_as_json(each: Estimate) -> dict[str, object]:
 
 def _size_of(region: Region) -> str:
     lists = " × ".join(
-        f"{region.width(axis):,} {axis.value}" for axis in Axis if region.side(axis) is not None
+        counted(region.width(axis), axis.value.removesuffix("s"))
+        for axis in Axis
+        if region.side(axis) is not None
     )
     if isinstance(region, PairSet):
-        return f"{region.pairs:,} pairs of {lists}"
+        return f"{counted(region.pairs, 'pair')} of {lists}"
     return lists or "Whole account"
 
 
@@ -243,7 +257,11 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     if seconds < _HOUR_S:
         return f"{seconds / _MINUTE_S:.1f} min"
-    return f"{seconds / _HOUR_S:.1f} h"
+    return f"{_short(seconds / _HOUR_S)} h"
+
+
+def _short(number: float) -> str:
+    return f"{number:,.1f}" if number < _LARGE else f"{number:,.0f}"
 
 
 async def _list(lister: Lister, axis: Axis) -> tuple[str, ...]:

@@ -1,5 +1,11 @@
+import contextlib
+import fcntl
 import os
+import pty
+import struct
 import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +48,32 @@ def bulkfetch(tmp_path: Path, starter: Any) -> Callable[..., Result]:
             *arguments, directory=tmp_path, stdin=stdin, environment=environment(**variables)
         )
         return result
+
+    return run
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Run the command at a terminal of 80 columns; return its exit code and what is shown."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bulkfetch", *arguments],
+            cwd=tmp_path,
+            env=environment(TERM="xterm"),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while part := os.read(master, 65536):
+                shown += part
+        os.close(master)
+        return process.wait(timeout=60), shown.decode().replace("\r\n", "\n")
 
     return run
 

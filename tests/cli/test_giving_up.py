@@ -3,12 +3,9 @@
 import contextlib
 import itertools
 import json
-import os
-import pty
 import re
 import shlex
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -194,23 +191,13 @@ def test_a_long_wait_that_the_service_asks_for_is_said_once(
     assert "asks to wait: no call begins before" in wait["message"]
 
 
-def test_at_a_terminal_an_outage_is_said_above_the_bar(serve: Serve) -> None:
+def test_at_a_terminal_an_outage_is_said_above_the_bar(
+    terminal: Callable[..., tuple[int, str]], serve: Serve
+) -> None:
     place = serve()
-    master, slave = pty.openpty()
     with out(place, seconds=10):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bulkfetch", *place.export(*ALONG)],
-            cwd=place.directory,
-            stderr=slave,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
-        )
-        os.close(slave)
-        shown = b""
-        with contextlib.suppress(OSError):  # how a terminal ends
-            while part := os.read(master, 65536):
-                shown += part
-        os.close(master)
-        assert process.wait(timeout=60) == 0
-    assert shown.count(b"unreachable since") == 1
-    assert shown.count(b"answers again") == 1
-    assert b"ETA" in shown
+        code, shown = terminal(*place.export(*ALONG))
+    assert code == 0
+    assert shown.count("unreachable since") == 1
+    assert shown.count("answers again") == 1
+    assert "ETA" in shown

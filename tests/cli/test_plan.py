@@ -1,5 +1,6 @@
 """`bulkfetch plan`, listed pairs and pinned shapes, as commands."""
 
+import itertools
 import json
 import os
 import random
@@ -42,10 +43,36 @@ def test_the_table_names_every_shape_the_choice_and_what_is_guessed(
     assert result.stderr == b""
     for shape in ("learners", "learners-only", "courses", "courses-only", "both", "whole"):
         assert f"({shape})" in shown
-    assert "→  along learners, courses named (learners)" in shown
+    assert "→ along learners, courses named (learners)" in shown
     assert "200 " in shown
     assert shown.count("(guessed)") == 5
     assert "No call was made" in shown
+
+
+def test_at_80_columns_every_heading_and_figure_can_be_read(
+    bulkfetch: Bulkfetch, terminal: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    arguments = ["plan", *write_ids(tmp_path, 1_000_000, 300), "--rate", "0.01"]
+    code, shown = terminal(*arguments)
+    assert code == 0, shown
+    plan = json.loads(bulkfetch(*arguments, "--log-format", "json").stdout)
+    for text in (shown, bulkfetch(*arguments).stdout.decode()):
+        assert "…" not in text
+        head, *lines = itertools.dropwhile(lambda line: "surplus" not in line, text.splitlines())
+        assert head.split() == [
+            *("calls", "ids/call", "rows", "surplus", "MB", "time", "longest", "risk")
+        ]
+        lines = lines[: 2 * len(plan["shapes"])]
+        for name, figures, shape in zip(lines[0::2], lines[1::2], plan["shapes"], strict=True):
+            assert name[2:] == f"{shape['title']} ({shape['shape']})"
+            assert name.startswith("→") is (shape["shape"] == plan["choice"])
+            assert max(len(head), len(name), len(figures)) <= 80
+            calls, ids, rows, surplus, *_, risk = figures.split()
+            assert calls == f"{shape['calls']:,}"
+            assert ids == f"{shape['ids_a_call']:,}"
+            assert rows == f"{shape['rows']:,}"
+            assert surplus.strip("~") == f"{shape['surplus']:,}"
+            assert risk == f"{shape['risk']:.0%}"
 
 
 def test_the_plan_is_one_json_object(bulkfetch: Bulkfetch, tmp_path: Path) -> None:
