@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from bulkfetch.words import counted
+
 
 class FaultClass(Enum):
     """What kind of failure it is, and so what is done about it."""
@@ -210,15 +212,14 @@ def _count_quarantined(entries: Sequence[FailedIds]) -> str:
     ids = len(entries) - pairs
     if not pairs:
         return f"{ids:,}"
-    counted = f"{pairs:,} {'pair' if pairs == 1 else 'pairs'}"
-    return f"{ids:,} {'id' if ids == 1 else 'ids'} and {counted}" if ids else counted
+    of_pairs = counted(pairs, "pair")
+    return f"{counted(ids, 'id')} and {of_pairs}" if ids else of_pairs
 
 
 def _name_ids(learners: Sequence[str] | None, courses: Sequence[str] | None) -> str:
     """Name a rectangle's ids for a message, the first three of each side."""
     sides = [
-        f"{len(ids)} {name}{'s' if len(ids) != 1 else ''} ({', '.join(ids[:3])}"
-        f"{', …' if len(ids) > 3 else ''})"  # noqa: PLR2004
+        f"{counted(len(ids), name)} ({', '.join(ids[:3])}{', …' if len(ids) > 3 else ''})"  # noqa: PLR2004
         for name, ids in (("learner", learners), ("course", courses))
         if ids is not None
     ]

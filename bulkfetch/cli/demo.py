@@ -25,6 +25,7 @@ from bulkfetch.export.sinks.files import FileSink
 from bulkfetch.inputs import make_region
 from bulkfetch.plan.rectangle import Axis
 from bulkfetch.service import Credentials
+from bulkfetch.words import counted
 
 _ROWS_SHOWN = 5
 _WIDTH_SHOWN = 13  # five columns on 80
@@ -38,7 +39,8 @@ def demo(*, enrollments: int, directory: Path, profile: str, console: Console) -
         learners = max(1, enrollments // 10)
         console.say(
             "demo",
-            f"A simulated account: about {enrollments:,} enrollments of {learners:,} learners in "
+            f"A simulated account: about {counted(enrollments, 'enrollment')} of "
+            f"{counted(learners, 'learner')} in "
             f"300 courses, behind a real HTTP server with the profile {profile}.",
         )
         with _simulator(enrollments, learners, directory, profile) as url:

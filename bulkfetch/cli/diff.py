@@ -17,6 +17,7 @@ from bulkfetch.errors import UsageError
 from bulkfetch.export.comparison import Kind, Side
 from bulkfetch.export.diff import Diffed, diff
 from bulkfetch.export.formats import OutputFormat, format_of
+from bulkfetch.words import counted
 
 _NAMES = {kind: kind.value for kind in Kind}
 
@@ -89,13 +90,14 @@ def _target(output: str | None) -> Path | BinaryIO | None:
 def _say(found: Diffed, arguments: DiffArguments, console: Console) -> None:
     counts = found.counts
     found_text = f"{counts.added:,} added, {counts.removed:,} removed, {counts.changed:,} changed"
-    lines = [f"{found_text} ({counts.old:,} rows before, {counts.new:,} after)"]
+    lines = [f"{found_text} ({counted(counts.old, 'row')} before, {counts.new:,} after)"]
     for side, path, count, what in (
         (Side.OLD, arguments.old, counts.outside_old, "new"),
         (Side.NEW, arguments.new, counts.outside_new, "old"),
     ):
         if count:
-            lines.append(f"{count:,} {what} rows lie outside what {path} covers: not compared")
+            rows = counted(count, f"{what} row lies", f"{what} rows lie")
+            lines.append(f"{rows} outside what {path} covers: not compared")
         if not found.is_covered[side]:
             lines.append(
                 f"{path} does not say what was asked for: it counts as the whole. A journal would."

@@ -14,6 +14,7 @@ from bulkfetch.errors import UsageError
 from bulkfetch.export.atomic import scratch_path, temporary_paths
 from bulkfetch.export.database import LOGS
 from bulkfetch.export.lock import lock_path
+from bulkfetch.words import counted
 
 _DATABASE_LOG = ".wal"  # DuckDB's, beside a file that it writes
 
@@ -94,8 +95,9 @@ def _check_length(file: Named) -> None:
     longest = max(len(os.fsencode(path.name)) for path in _beside(file)) + len(_DATABASE_LOG)
     if longest > most:
         raise UsageError(
-            f"The name {file.path.name} ({file.option}) is too long by {longest - most} bytes for "
-            "the files that are made beside it: give it a shorter one."
+            f"The name {file.path.name} ({file.option}) is too long by "
+            f"{counted(longest - most, 'byte')} for the files that are made beside it: "
+            "give it a shorter one."
         )
 
 

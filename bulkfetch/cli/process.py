@@ -11,6 +11,7 @@ import sys
 
 from bulkfetch.errors import LocalError
 from bulkfetch.redact import escape_controls
+from bulkfetch.words import counted
 
 RETRY_QUARANTINED = "--retry-quarantined"
 _STANDARD_ERROR = 2
@@ -88,7 +89,7 @@ def fit_descriptors(workers: int | None, max_workers: int) -> int:
     if possible < (workers or 1):
         raise LocalError(
             f"This process may have {hard:,} files and connections open at a time, which is enough "
-            f"for {max(0, possible):,} calls in flight: raise the limit (ulimit -n)"
+            f"for {counted(max(0, possible), 'call')} in flight: raise the limit (ulimit -n)"
             + (", or use fewer --workers." if possible > 0 else ".")
         )
     return possible

@@ -26,6 +26,7 @@ from rich.text import Text
 from bulkfetch.cli.console import Console
 from bulkfetch.export.job import Progress as State
 from bulkfetch.redact import escape_controls
+from bulkfetch.words import counted
 
 _BAR_EVERY_S = 0.1
 _LOOK_EVERY_S = 0.25
@@ -82,8 +83,8 @@ async def _say_lines(job: Job, console: Console, news: "News") -> None:
             continue
         console.say(
             "progress",
-            f"{state.phase}: {_count_ids(state)} ids, {state.rows:,} rows, "
-            f"{state.calls:,} calls, {state.in_flight} in flight, {state.retries:,} retries",
+            f"{state.phase}: {_count_ids(state)}, {counted(state.rows, 'row')}, "
+            f"{counted(state.calls, 'call')}, {_effort(state)}",
             phase=state.phase,
             ids_done=state.ids_done,
             ids_total=state.ids_total,
@@ -187,16 +188,13 @@ def _bar(console: Console) -> Iterator[tuple[Progress, Callable[[Job], None]]]:
             state = job.progress()
             elapsed = max(time.monotonic() - started, 0.001)
             speed = (state.rows - state.resumed_rows) / elapsed
-            bar.below = (
-                f"{state.rows:,} rows, {speed:,.0f} rows/s, "
-                f"{state.in_flight} in flight, {state.retries:,} retries"
-            )
+            bar.below = f"{counted(state.rows, 'row')}, {speed:,.0f} rows/s, {_effort(state)}"
             bar.update(
                 task,
                 description=state.phase,
                 total=state.ids_total,
                 completed=state.ids_done,
-                ids=f"{_count_ids(state)} ids",
+                ids=_count_ids(state),
             )
 
         yield bar, update
@@ -204,5 +202,9 @@ def _bar(console: Console) -> Iterator[tuple[Progress, Callable[[Job], None]]]:
 
 def _count_ids(state: State) -> str:
     if state.ids_total is None:
-        return f"{state.ids_done:,}"
-    return f"{state.ids_done:,} of {state.ids_total:,}"
+        return counted(state.ids_done, "id")
+    return f"{state.ids_done:,} of {counted(state.ids_total, 'id')}"
+
+
+def _effort(state: State) -> str:
+    return f"{state.in_flight} in flight, {counted(state.retries, 'retry', 'retries')}"

@@ -23,6 +23,7 @@ from bulkfetch.export.republish import republish
 from bulkfetch.export.sinks.choose import choose_sink
 from bulkfetch.export.sinks.files import FileSink
 from bulkfetch.export.sinks.postgres import Gone
+from bulkfetch.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +74,11 @@ def publish(arguments: PublishArguments, console: Console) -> None:
                 stop.set()
                 exit_later(console, signal_of(error), resume)
                 raise
-        changes = say_changes(published.changes) or f"{published.bytes_written:,} bytes"
+        changes = say_changes(published.changes) or counted(published.bytes_written, "byte")
         console.say(
             "published",
-            f"{published.rows:,} rows, {published.duplicates:,} duplicates, "
-            f"{published.conflict_count:,} conflicts, {changes}\n"
+            f"{counted(published.rows, 'row')}, {counted(published.duplicates, 'duplicate')}, "
+            f"{counted(published.conflict_count, 'conflict')}, {changes}\n"
             f"written to {sink.name or 'standard output'}",
             rows=published.rows,
             duplicates=published.duplicates,

@@ -11,6 +11,7 @@ from bulkfetch.cli.console import Console
 from bulkfetch.errors import SinkError, UsageError
 from bulkfetch.export.atomic import replacing
 from bulkfetch.simulator import Account, Profile, Simulator
+from bulkfetch.words import counted
 
 LEARNERS_FILE, COURSES_FILE, TOKEN_FILE = "learners.txt", "courses.txt", "token.txt"
 
@@ -83,8 +84,9 @@ async def serve(
             )
             console.say(
                 "serving",
-                f"{len(account):,} enrollments of {len(account.learner_ids):,} learners in "
-                f"{len(account.course_ids):,} courses, profile {profile.name}.\n"
+                f"{counted(len(account), 'enrollment')} of "
+                f"{counted(len(account.learner_ids), 'learner')} in "
+                f"{counted(len(account.course_ids), 'course')}, profile {profile.name}.\n"
                 f"Client id {simulator.client_id}, client secret {simulator.client_secret} "
                 "(made up, as everything here). Export it with:\n"
                 f"  {command}\nCtrl-C ends it.",

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from bulkfetch.words import counted
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -38,19 +40,16 @@ class Standing:
 
     def __str__(self) -> str:
         if not self.batches:
-            return f"Nothing was fetched of {self.asked:,} {self.unit}."
-        kept = f"{_count(self.rows, 'row')} of {_count(self.batches, 'batch', 'es')}"
+            return f"Nothing was fetched of {counted(self.asked, self.unit)}."
+        kept = f"{counted(self.rows, 'row')} of {counted(self.batches, 'batch', 'batches')}"
         if not self.missing:
             return f"Everything was fetched: {kept}, kept in the journal."
         return (
-            f"Kept in the journal: {kept}. Missing: {self.missing:,} of {self.asked:,} {self.unit}."
+            f"Kept in the journal: {kept}. "
+            f"Missing: {self.missing:,} of {counted(self.asked, self.unit)}."
         )
 
 
 def name_unit(sides: Sequence[str]) -> str:
-    """Name what is counted, where these sides are asked for by ids."""
-    return "pairs" if len(sides) > 1 else (*sides, "account")[0]
-
-
-def _count(number: int, what: str, plural: str = "s") -> str:
-    return f"{number:,} {what}{'' if number == 1 else plural}"
+    """Name one of what is counted, where these sides are asked for by ids."""
+    return "pair" if len(sides) > 1 else (*sides, "account")[0].removesuffix("s")

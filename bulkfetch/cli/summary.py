@@ -9,6 +9,7 @@ from bulkfetch.cli.console import Console
 from bulkfetch.engine.outcome import SilentCaps
 from bulkfetch.export.atomic import replacing
 from bulkfetch.export.job import ExportJob
+from bulkfetch.words import counted
 
 
 def say_summary(job: ExportJob, console: Console) -> None:
@@ -16,18 +17,21 @@ def say_summary(job: ExportJob, console: Console) -> None:
     report: Mapping[str, Any] = job.report()
     resumed = f" ({report['rows_resumed']:,} from the journal)" if report["rows_resumed"] else ""
     speed = f"{report['duration_s']:,.1f} s, {report['rows_per_s']:,} rows/s"
-    effort = f"{report['calls']:,} calls, {report['retries']:,} retries"
+    effort = f"{counted(report['calls'], 'call')}, {counted(report['retries'], 'retry', 'retries')}"
     merged = "duplicates not counted"
     if report["duplicates"] is not None:
-        merged = f"{report['duplicates']:,} duplicates, {report['conflict_count']:,} conflicts"
-    received = f"{report['splits']:,} splits, {report['wire_bytes'] / 1e6:,.1f} MB received"
+        merged = (
+            f"{counted(report['duplicates'], 'duplicate')}, "
+            f"{counted(report['conflict_count'], 'conflict')}"
+        )
+    received = f"{report['wire_bytes'] / 1e6:,.1f} MB received"
     latency = (report["statistics"] or {}).get("this_run", {}).get("latency_s")
     if latency is not None:
         received += f", latency {latency['p50']:.2f} s (99 %: {latency['p99']:.2f} s)"
     lines = [
-        f"{report['rows']:,} rows{resumed} in {speed}",
-        f"{effort}, {received}",
-        f"{merged}, {report['anomaly_count']:,} unreadable values",
+        f"{counted(report['rows'], 'row')}{resumed} in {speed}",
+        f"{effort}, {counted(report['splits'], 'split')}, {received}",
+        f"{merged}, {counted(report['anomaly_count'], 'unreadable value')}",
         *_say_ids(report["ids"]),
         *_say_besides(report),
     ]
@@ -41,7 +45,7 @@ def say_summary(job: ExportJob, console: Console) -> None:
 def _say_ids(ids: Mapping[str, Mapping[str, int] | None]) -> list[str]:
     """Say for each list what became of its ids."""
     lines = [
-        f"{count['asked']:,} {side}: {count['returned']:,} returned, "
+        f"{counted(count['asked'], side.removesuffix('s'))}: {count['returned']:,} returned, "
         f"{count['confirmed_empty']:,} confirmed empty, "
         f"{count['quarantined']:,} quarantined, {count['failed']:,} failed"
         for side, count in ids.items()
@@ -53,7 +57,15 @@ def _say_ids(ids: Mapping[str, Mapping[str, int] | None]) -> list[str]:
 def _say_besides(report: Mapping[str, Any]) -> list[str]:
     """Say which pairs were rejected, and which silent caps were proven."""
     pairs = (report["pairs"] or {}).get("quarantined")
-    lines = [f"{pairs:,} quarantined as pairs, not for one of their ids"] if pairs else []
+    lines = []
+    if pairs:
+        lines.append(
+            counted(
+                pairs,
+                "quarantined as a pair, not for one of its ids",
+                "quarantined as pairs, not for one of their ids",
+            )
+        )
     caps = SilentCaps(**(report["silent_caps"] or {}))
     return [*lines, f"{caps}: more was asked for in parts"] if caps else lines
 

@@ -25,6 +25,7 @@ from bulkfetch.http.address import check_base_url
 from bulkfetch.options import Options
 from bulkfetch.plan.rectangle import Axis
 from bulkfetch.redact import Redactor
+from bulkfetch.words import counted
 
 _NAMES = {Kind.ADDED: "missed", Kind.REMOVED: "gone", Kind.CHANGED: "changed"}
 
@@ -93,7 +94,9 @@ def _finish(
     counts = found.counts
     show_differences(found.first[: arguments.limit], counts.differences, _NAMES, sys.stdout)
     asked = " and ".join(
-        f"{count:,} {axis.value}" for axis, count in found.ids_checked.items() if count is not None
+        counted(count, axis.value.removesuffix("s"))
+        for axis, count in found.ids_checked.items()
+        if count is not None
     )
     if found.sample is not None:
         asked += (
@@ -102,13 +105,14 @@ def _finish(
         )
     differ = f"{counts.added:,} missed, {counts.removed:,} gone, {counts.changed:,} changed"
     lines = [
-        f"asked again for {asked} in {found.calls:,} other calls",
-        f"{differ} ({counts.old:,} rows in the journal, {counts.new:,} now)",
+        f"asked again for {asked} in {counted(found.calls, 'other call')}",
+        f"{differ} ({counted(counts.old, 'row')} in the journal, {counts.new:,} now)",
     ]
     if counts.outside_old:
-        lines.append(f"{counts.outside_old:,} rows lie in what the export has not fetched")
+        rows = counted(counts.outside_old, "row lies", "rows lie")
+        lines.append(f"{rows} in what the export has not fetched")
     if counts.outside_new:
-        lines.append(f"{counts.outside_new:,} rows could not be asked for again")
+        lines.append(f"{counted(counts.outside_new, 'row')} could not be asked for again")
     if found.filled is not None:
         lines.append(
             f"the journal is of {_time(found.filled[0])} to {_time(found.filled[1])}, asked again "
@@ -117,8 +121,8 @@ def _finish(
     if found.is_unfinished:
         sides = [axis.value for axis, count in found.ids_checked.items() if count is not None]
         lines.append(
-            f"the export is incomplete: it lacks {found.missing_pairs:,} of {found.asked_pairs:,} "
-            f"{name_unit(sides)}, and only what it has was verified"
+            f"the export is incomplete: it lacks {found.missing_pairs:,} of "
+            f"{counted(found.asked_pairs, name_unit(sides))}, and only what it has was verified"
         )
     console.say("verified", "\n".join(lines), **_numbers(found))
 

@@ -28,6 +28,7 @@ from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 from bulkfetch.plan.region import Region, Selection, Selector
 from bulkfetch.wire.decode import Decoded, Decoder
 from bulkfetch.wire.envelope import write_get_enrollments
+from bulkfetch.words import counted
 
 RowsT = TypeVar("RowsT")
 
@@ -257,7 +258,7 @@ class HttpExchange(Generic[RowsT]):
         foreign = got - asked
         shown = self._service.redactor.show(min(foreign), 80)
         raise ForeignRowsError(
-            f"The answer holds rows of {len(foreign)} {name}s that were not asked for "
+            f"The answer holds rows of {counted(len(foreign), name)} that were not asked for "
             f"(such as {shown}): the service ignored the filter or mixed up answers."
         )
 

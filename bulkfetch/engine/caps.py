@@ -43,6 +43,7 @@ from bulkfetch.engine.outcome import SilentCaps
 from bulkfetch.errors import TooLargeError
 from bulkfetch.plan.marks import find
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
+from bulkfetch.words import counted
 
 _NOT_CLEARLY_BELOW = 2  # what has at least this part of a cap: half of it
 _SMALLEST_CAP = 10  # page sizes begin there
@@ -266,9 +267,9 @@ class Caps:
         if count < max(self._largest.rows, _SMALLEST_REFUSED) or not is_round(count):
             return None
         return CappedError(
-            f"The answer has exactly {count:,} rows, no other has more, and it cannot be asked for "
-            "in parts: the service may silently leave out what is past that. Give both learner "
-            "ids and course ids."
+            f"The answer has exactly {counted(count, 'row')}, no other has more, and it cannot be "
+            "asked for in parts: the service may silently leave out what is past that. Give both "
+            "learner ids and course ids."
         )
 
     def prove_short(self, volume: Volume) -> CappedError:
@@ -284,7 +285,7 @@ class Caps:
         """Return the error for an answer that is not clearly below the cap."""
         assert self.limit is not None
         return CappedError(
-            f"The service silently cuts answers at about {self.limit.rows:,} rows "
+            f"The service silently cuts answers at about {counted(self.limit.rows, 'row')} "
             f"({self.limit.body_bytes:,} bytes), and this answer is not clearly below that: rows "
             "may be missing from it. Ask for less at a time."
         )
@@ -457,8 +458,8 @@ class Caps:
         for axis, cap in self._id_caps.items():
             if len(rectangle.named(axis) or ()) > cap:
                 raise CappedError(
-                    f"The service silently reads about {cap:,} ids of a list of {axis.value} at "
-                    "most: ask for fewer at a time.",
+                    f"The service silently reads about {counted(cap, 'id')} of a list of "
+                    f"{axis.value} at most: ask for fewer at a time.",
                     axis,
                     cap,
                 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from bulkfetch.errors import Anomaly, Conflict, FailedIds
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region
+from bulkfetch.words import counted
 
 ANOMALIES_KEPT = 1_000
 CONFLICTS_KEPT = 1_000
@@ -41,7 +42,9 @@ class SilentCaps:
     def __str__(self) -> str:
         parts = []
         if self.rows is not None and self.body_bytes is not None:
-            parts.append(f"answers at about {self.rows:,} rows ({self.body_bytes:,} bytes)")
+            parts.append(
+                f"answers at about {counted(self.rows, 'row')} ({self.body_bytes:,} bytes)"
+            )
         for ids, name in ((self.learner_ids, "learner"), (self.course_ids, "course")):
             if ids is not None:
                 parts.append(f"lists of {name} ids at about {ids:,}")

@@ -39,6 +39,7 @@ from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.frontier import Frontier
 from bulkfetch.plan.planner import Planner
 from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split_evenly
+from bulkfetch.words import counted
 
 _REQUEST_TOO_LARGE = frozenset({413, 414})
 _OF_THE_ANSWER = (ServerFailedError, MalformedAnswerError, ForeignRowsError)
@@ -316,9 +317,9 @@ class Reactions:
         quarantined.setdefault(culprit, name_failed(culprit, str(error), batch))
         most = self._limits.max_quarantined
         if most is not None and len(quarantined) > most:
+            too_many = counted(most, "id or pair was", "ids or pairs were")
             self._stop(
-                f"not fetched, because more than {most:,} ids or pairs were rejected. "
-                f"The last error: {error}"
+                f"not fetched, because more than {too_many} rejected. The last error: {error}"
             )
         elif (
             self._is_hopeful

@@ -45,6 +45,7 @@ from bulkfetch.plan.frontier import Frontier, default_cut
 from bulkfetch.plan.planner import DEFAULT_BATCH_SIZE, Planner
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.runtime import Runtime
+from bulkfetch.words import counted
 
 RowsT = TypeVar("RowsT")
 
@@ -398,7 +399,7 @@ class Run(Generic[RowsT]):
         asked = replace(Question.of(rectangle), fresh=True, is_spare=is_spare)
         most = self._most_ids()
         if most is not None and len(rectangle.named(asked.axis) or ()) > most:
-            raise TooLargeError(f"No call may name more than {most:,} ids.")
+            raise TooLargeError(f"No call may name more than {counted(most, 'id')}.")
         fetched = await self._calls.make(lambda: asked)
         assert fetched is not None
         return fetched

@@ -8,6 +8,7 @@ from bulkfetch.errors import Anomaly, JournalError
 from bulkfetch.http.address import SOAP_PATH
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region
+from bulkfetch.words import counted
 
 
 class ChangedInputsError(JournalError):
@@ -115,7 +116,8 @@ def compare_regions(was: JournalIdentity, now: JournalIdentity) -> list[str]:
     """Say how what is asked for differs between two runs; nothing if it does not."""
     found = [difference for axis in Axis if (difference := _compare_axis(axis, was, now))]
     if not found and was.region != now.region and not was.discovered:
-        found = [f"{was.region.pairs:,} pairs were asked for, now {now.region.pairs:,} others are"]
+        old = counted(was.region.pairs, "pair was", "pairs were")
+        found = [f"{old} asked for, now {counted(now.region.pairs, 'other is', 'others are')}"]
     return found
 
 
@@ -131,7 +133,7 @@ def _compare_axis(axis: Axis, was: JournalIdentity, now: JournalIdentity) -> str
             if axis in identity.discovered
             else f"no {name} by their ids"
             if side is None
-            else f"a list of {len(side):,} {name}"
+            else f"a list of {counted(len(side), name.removesuffix('s'))}"
             for identity, side in ((was, before), (now, after))
         )
         return f"{old} were asked for, now it is {new}"
@@ -141,4 +143,5 @@ def _compare_axis(axis: Axis, was: JournalIdentity, now: JournalIdentity) -> str
         here = "was given" if before is not None else "is given now"
         return f"a list of {name} {here} and is not in the other run"
     added, removed = set(after) - set(before), set(before) - set(after)
-    return f"of {len(before):,} {name}, {len(removed):,} are gone and {len(added):,} are new"
+    gone, more = counted(len(removed), "is", "are"), counted(len(added), "is", "are")
+    return f"of {counted(len(before), name.removesuffix('s'))}, {gone} gone and {more} new"

@@ -19,6 +19,7 @@ from bulkfetch.plan.beliefs import Beliefs
 from bulkfetch.plan.frontier import OTHER_SIDE_CAP
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.shapes import Shape, Sizes, title_of
+from bulkfetch.words import counted
 
 COMMON_GATEWAY_S = 30.0
 _ANSWER_BYTES = 1024 * 1024 * 1024
@@ -287,8 +288,8 @@ def choose(
 
 
 def _effort(of: Estimate) -> str:
-    surplus = f" and {of.surplus:,} surplus rows" if of.surplus else ""
-    return f"{of.calls:,} {'call' if of.calls == 1 else 'calls'}{surplus}"
+    surplus = f" and {counted(of.surplus, 'surplus row')}" if of.surplus else ""
+    return f"{counted(of.calls, 'call')}{surplus}"
 
 
 def _batch_size(

@@ -262,7 +262,7 @@ def test_other_inputs_and_a_locked_journal_are_exit_6(bulkfetch: Bulkfetch, serv
         file.write("\nanother-learner")
     result = bulkfetch(*place.export())
     assert result.returncode == 6
-    assert "1 are new" in result.stderr.decode()
+    assert "1 is new" in result.stderr.decode()
     assert bulkfetch(*place.export("--restart")).returncode == 0
     import fcntl  # noqa: PLC0415
 

@@ -109,3 +109,37 @@ def test_a_silent_cap_that_was_proven_is_said(bulkfetch: Bulkfetch, serve: Serve
     result = bulkfetch("report", "o.csv.bulkfetch", "-o", "p.html")
     assert result.returncode == 0
     assert "answers at about 300 rows" in (place.directory / "p.html").read_text()
+
+
+def test_one_of_a_thing_is_in_the_singular(bulkfetch: Bulkfetch, serve: Serve) -> None:
+    place = serve()
+    row = next(place.account.enrollments())
+    (place.directory / "learners.txt").write_text(row.learner_id)
+    (place.directory / "courses.txt").write_text(row.course_id)
+    said = [
+        bulkfetch(*place.export()).stderr.decode(),
+        bulkfetch("plan", "--learners", "learners.txt", "--courses", "courses.txt").stdout.decode(),
+        bulkfetch("publish", "o.csv.bulkfetch", "-o", "p.jsonl").stderr.decode(),
+        bulkfetch("diff", "o.csv.bulkfetch", "p.jsonl").stderr.decode(),
+        bulkfetch(
+            *("verify", "o.csv.bulkfetch", "--full", "--token-file", "token.txt")
+        ).stderr.decode(),
+    ]
+    assert "1 row in " in said[0]
+    assert "1 learner: 1 returned" in said[0]
+    assert said[1].startswith("1 learner × 1 course: ")
+    assert said[2].startswith("1 row, 0 duplicates, ")
+    assert "(1 row before, 1 after)" in said[3]
+    assert "asked again for 1 learner and 1 course in 1 other call\n" in said[4]
+    things = "row|call|id|learner|course|pair|duplicate|batche|retrie"
+    assert not re.findall(rf"(?<![\d,.])1 (?:other )?(?:{things})s\b(?!/)", "\n".join(said))
+
+
+def test_what_stops_at_one_rejected_id_says_so_in_the_singular(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    place.simulator._service.poison_learners = frozenset(place.account.learner_ids[10:200])
+    result = bulkfetch(*place.export("--max-quarantined", "1"))
+    assert result.returncode == 3
+    assert "more than 1 id or pair was rejected" in result.stderr.decode()

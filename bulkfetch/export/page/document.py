@@ -31,6 +31,7 @@ from bulkfetch.export.page.parts import (
 )
 from bulkfetch.export.page.pictures import draw_history
 from bulkfetch.export.page.runs import show_runs
+from bulkfetch.words import counted
 
 _STATES = ("returned", "confirmed_empty", "quarantined", "failed")
 
@@ -98,7 +99,7 @@ def _header(data: PageData) -> str:
     return (
         f"<header>\n<h1>Export of {escape(data.endpoint)}</h1>\n"
         f'<p><span class="state {state}">{state.capitalize()}</span>'
-        f'<span class="faint"> · {runs} {"run" if runs == 1 else "runs"},'
+        f'<span class="faint"> · {counted(runs, "run")},'
         f" from {escape(str(began))} to {escape(str(ended))}</span></p>\n"
         f'<p class="faint">{"Published to" if output else "Not published."}'
         f"{f' {show_code(output)}' if output else ''}</p>\n"
@@ -141,13 +142,17 @@ def _besides(report: Json) -> str:
     said = []
     if pairs.get("missing"):
         said.append(
-            f"Missing: {show_count(pairs['missing'])} of {show_count(pairs['asked'])} pairs of a"
+            f"Missing: {show_count(pairs['missing'])} of {counted(pairs['asked'], 'pair')} of a"
             " learner and a course; a side without ids counts as one."
         )
     if pairs.get("quarantined"):
         said.append(
-            f"{show_count(pairs['quarantined'])} of them are quarantined as pairs: the service"
-            " rejects the two ids together, not one of them."
+            counted(
+                pairs["quarantined"],
+                "of them is quarantined as a pair",
+                "of them are quarantined as pairs",
+            )
+            + ": the service rejects the two ids together, not one of them."
         )
     caps = SilentCaps(**part_of(report, "silent_caps"))
     if caps:

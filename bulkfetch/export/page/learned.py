@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from bulkfetch.export.page.chart import show_seconds
 from bulkfetch.export.page.parts import Json, part_of
+from bulkfetch.words import counted
 
 
 def say_learned(learned: Json, latency: Json) -> str:
@@ -27,7 +28,7 @@ def _say_calls(learned: Json) -> Iterator[str]:
         for key in ("limit", "most_in_flight", "most_in_second", "most_in_minute")
     )
     if limit:
-        yield f"about {limit:,.0f} {'call' if limit == 1 else 'calls'} in flight"
+        yield f"about {counted(limit, 'call')} in flight"
     if most:
         yield f"more than {most:,.0f} at a time are refused"
     if rate:
@@ -43,11 +44,7 @@ def _say_sizes(learned: Json) -> Iterator[str]:
         proven, refused = _number(size.get("proven")), _number(size.get("refused"))
         if proven:
             too_many = f", {refused:,.0f} are too many" if refused else ""
-            yield f"calls of {proven:,.0f} {_name(side, proven)} are answered{too_many}"
-
-
-def _name(side: str, count: float) -> str:
-    return side.removesuffix("s") if count == 1 else side
+            yield f"calls of {counted(proven, side.removesuffix('s'))} are answered{too_many}"
 
 
 def _number(value: object) -> float | None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from bulkfetch.export.page.chart import Bars, Chart, Line, draw, show_seconds
 from bulkfetch.export.page.history import History, Moment
 from bulkfetch.export.page.parts import legend, section, show_count, table
+from bulkfetch.words import counted
 
 _BARS_KEPT = 120
 _ROWS_OF_NUMBERS = 40
@@ -71,8 +72,8 @@ def draw_history(history: History | None) -> str:
         ),
         panel(
             "Calls and retries",
-            f"{show_count(sum(m.calls for m in moments))} calls,"
-            f" {show_count(sum(m.retries for m in moments))} retries.",
+            f"{counted(sum(m.calls for m in moments), 'call')},"
+            f" {counted(sum(m.retries for m in moments), 'retry', 'retries')}.",
             [
                 Bars("bars", [(m.t, m.calls) for m in few.moments], bars),
                 Bars("retries", [(m.t, m.retries) for m in few.moments], bars),
@@ -104,9 +105,10 @@ def _hint(moment: Moment, interval_s: float) -> str:
     latency = "–" if moment.latency_s is None else show_seconds(moment.latency_s)
     return (
         f"{show_seconds(moment.t)} to {show_seconds(moment.t + interval_s)}: "
-        f"{moment.in_flight:,.0f} in flight of {moment.limit:,.0f}, {moment.batch_size:,.0f} ids"
-        f" a call, latency {latency}, {moment.calls:,.0f} calls, {moment.retries:,.0f} retries,"
-        f" {moment.rows:,.0f} rows"
+        f"{moment.in_flight:,.0f} in flight of {moment.limit:,.0f}, "
+        f"{counted(moment.batch_size, 'id')} a call, latency {latency}, "
+        f"{counted(moment.calls, 'call')}, {counted(moment.retries, 'retry', 'retries')}, "
+        f"{counted(moment.rows, 'row')}"
     )
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from bulkfetch.export.journal_runs import RunTimes
 from bulkfetch.export.page.parts import section, show_count, table
+from bulkfetch.words import counted
 
 _RUNS_SHOWN = 100
 
@@ -24,7 +25,8 @@ def show_runs(runs: Sequence[RunTimes]) -> str:
         for number, run in enumerate(runs[first:], first + 1)
     ]
     heads = ["Run", "From (UTC)", "To (UTC)", "Calls", "Retries", "Batches", "Rows"]
-    before = f'<p class="faint">{first:,} runs before these are left out.</p>' if first else ""
+    left_out = counted(first, "run before these is", "runs before these are")
+    before = f'<p class="faint">{left_out} left out.</p>' if first else ""
     return section("Runs", table(heads, rows, texts=3) + before) if rows else ""
 
 
