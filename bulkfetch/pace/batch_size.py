@@ -3,7 +3,8 @@
 Sizes are *proven* by calls that succeeded. A larger one is tried by one call, while the others go
 on at what is proven, so that a refusal costs one call. Sizes that were refused outright (413, 414)
 are a ceiling for the run; between what is proven and what was refused a few round numbers are
-tried, since limits are round, and then no more. Time-outs of a size leave a ceiling, too.
+tried, since limits are round, and then no more. Time-outs of a size leave a ceiling, too, which is
+forgotten when half as many calls are in flight: they may have stood in a queue of our own.
 
 What pays, from the latency model: until a call's base is a small share of it, its time comes near
 the target, or its bytes do. Where refusals stop all calls for a while, each call's share of that
@@ -69,6 +70,7 @@ class BatchSize:
         self._pinned = pinned
         self._proven = self._largest = 0
         self._refused: int | None = None  # the smallest size that was refused or timed out
+        self._timed_out_among: int | None = None  # calls in flight, if time-outs are why
         self._tries_left = _TRIES_BELOW_REFUSED
         self._trials: list[int] = []
         self._timeouts = 0.0
@@ -110,6 +112,8 @@ class BatchSize:
             is_brief: calls should be short, because the limit still doubles with each round trip.
             stop_s: for how long a call stops all others, on average, by being refused.
         """
+        if self._timed_out_among is not None and 2 * limit <= self._timed_out_among:
+            self.forget_refused()
         below_refused = left if self._refused is None else self._refused - 1
         if self._pinned is not None:
             return Size(max(1, min(self._pinned, left, below_refused)), is_trial=False)
@@ -192,8 +196,17 @@ class BatchSize:
                 self._refused_for_rows = 0.0
                 self._lower_proven()
 
-    def on_timeout(self, size: Size) -> None:
-        """Note a time-out: of a trial, or of many, where the size is at fault and not chance."""
+    def on_timeout(self, size: Size, in_flight: int = 0) -> None:
+        """Note a time-out: of a trial, or of many, where the size is at fault and not chance.
+
+        `in_flight` is how many calls there were when it began.
+        """
+        before = self._refused
+        self._note_timeout(size)
+        if self._refused != before:
+            self._timed_out_among = in_flight
+
+    def _note_timeout(self, size: Size) -> None:
         self._forget(size)
         if size.ids > self._proven:
             if size.is_trial:
@@ -206,7 +219,8 @@ class BatchSize:
 
     def forget_refused(self) -> None:
         """Let all sizes be tried: those that were refused were so for another reason."""
-        self._refused = None
+        self._refused = self._timed_out_among = None
+        self._tries_left = _TRIES_BELOW_REFUSED
 
     def learn(self, proven: int, refused: int | None) -> None:
         """Take over what an earlier run learned."""
@@ -220,6 +234,7 @@ class BatchSize:
     def _lower(self, refused: int) -> None:
         if self._refused is None or refused < self._refused:
             self._refused = max(2, refused)
+            self._timed_out_among = None
         self._proven = min(self._proven, self._refused - 1)
 
     def _forget(self, size: Size) -> None:

@@ -260,7 +260,7 @@ class Pace:
         """Note a call that was not answered in time."""
         if retry_after_s is not None:
             self.gate.shut(retry_after_s, now)
-        self.sizes[ticket.axis].on_timeout(ticket.size)
+        self.sizes[ticket.axis].on_timeout(ticket.size, ticket.in_flight)
         if self.sizes[ticket.axis].is_small(ticket.size.ids):
             self._note_overload(ticket, now, retry_after_s)
         elif not ticket.size.is_trial:
@@ -283,7 +283,7 @@ class Pace:
         self.patience.on_given_up(ticket.started_at, now, is_divisible=ticket.size.ids > 1)
         if self.sizes[ticket.axis].is_small(ticket.size.ids):
             self._note_overload(ticket, now, None)
-        self.sizes[ticket.axis].on_timeout(ticket.size)
+        self.sizes[ticket.axis].on_timeout(ticket.size, ticket.in_flight)
         self._end(now)
 
     def on_too_large(
@@ -292,7 +292,7 @@ class Pace:
         """Note a request or an answer that was too large."""
         is_size_at_fault = rectangle.longer_axis() is ticket.axis
         if not is_request:
-            self.sizes[ticket.axis].on_timeout(ticket.size)
+            self.sizes[ticket.axis].on_timeout(ticket.size, ticket.in_flight)
         elif self.taken.cover(rectangle):
             self.sizes[ticket.axis].on_too_many_rows(ticket.size)
         elif is_size_at_fault:
