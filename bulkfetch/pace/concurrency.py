@@ -25,6 +25,8 @@ _FEWEST = 4  # calls that an epoch is judged by
 _MOST = 16
 _LITTLE, _MUCH = 0.15, 0.25  # of the calls in flight, standing in the service's queue
 _DRAINING = 0.5  # of the calls in flight, left when one of them ends
+_DEEPEST = 0.5  # cut at once: what calls take tells little while the service itself changes
+_TOGETHER = 1.2
 _NOISE = 0.3  # of what a cut costs where nothing waits, that may be missing from it by chance
 
 
@@ -245,8 +247,12 @@ class Concurrency:
         usual_call = _summarize(self._epoch)
         in_flight = usual_call.in_flight
         cut = self._cut
-        # Two measures, each of which errs upwards where the queue or the calls come in waves.
-        rates = (usual_call.rows_per_s, self._brought / max(now - self._counted_from, 1e-9))
+        # Two measures; the second errs upwards by far where calls end together.
+        brought_per_s = self._brought / max(now - self._counted_from, 1e-9)
+        rates = (
+            usual_call.rows_per_s,
+            min(brought_per_s, _TOGETHER * usual_call.rows_per_s),
+        )
         self._start_epoch(now)
         if self._usual is None:
             self._usual = usual_call
@@ -266,7 +272,7 @@ class Concurrency:
             self._is_slow_start = self._is_held = False
             self._growths = 0
             served = in_flight / self._slowdown
-            limit = max(1.0, served * 1.2 + 1)
+            limit = max(1.0, served * 1.2 + 1, _DEEPEST * in_flight)
             if limit < min(in_flight, self._limit):
                 self._cut = _Cut(int(self._limit), limit / in_flight, min(rates))
                 self._limit = limit

@@ -53,15 +53,22 @@ def test_concurrency_finds_the_slots_and_stays_there(slots: int) -> None:
     assert max(settled) - min(settled) <= 0.2 * slots + 2, "it oscillates"
 
 
-def test_a_service_that_becomes_slower_is_not_starved() -> None:
-    concurrency = Concurrency(8, 32)
+@pytest.mark.parametrize("slower", [2.0, 3.0, 4.0, 6.0])
+@pytest.mark.parametrize(("start", "ceiling"), [(8, 32), (4, 64)])
+def test_a_service_that_becomes_slower_is_not_starved(
+    start: int, ceiling: int, slower: float
+) -> None:
+    """Not even where all calls end together, when they seem to bring more than they do."""
+    concurrency = Concurrency(start, ceiling)
     run_rounds(concurrency, 32, 20)
-    now = 1_000.0
+    before, limits, now = concurrency.limit, list[int](), 1_000.0
     for _ in range(40):
         for _ in range(concurrency.limit):
-            serve(concurrency, now, 4.0)
-        now += 5
-    assert concurrency.limit >= 16
+            serve(concurrency, now, slower)
+        now += slower + 1
+        limits.append(concurrency.limit)
+    assert min(limits) >= before / 4
+    assert min(limits[20:]) >= 16
 
 
 def test_refusals_tell_too_many_at_a_time_from_too_many_a_second() -> None:
