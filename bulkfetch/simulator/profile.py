@@ -56,7 +56,7 @@ Share = Annotated[float, "share"]
 Rates = Annotated[Mapping[str, float], "rates"]
 IdsOrShare = Annotated[float | tuple[str, ...], "ids or share"]
 HeaderText = Annotated[str, "text or number"]
-Past = Literal["413", "429", "503", "504", "silent-cap"]
+Past = Literal["413", "414", "429", "503", "504", "silent-cap"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import stat
+import statistics
 import subprocess
 import sys
 import time
@@ -459,3 +460,21 @@ def test_profiles_are_listed(bulkfetch: Bulkfetch) -> None:
     names = bulkfetch("simulate", "--list-profiles").stdout.decode()
     assert "flaky" in names
     assert "steady" in names
+
+
+@pytest.mark.parametrize("limit", [{"max_ids": 8}, {"max_request_bytes": 1_000}], ids=str)
+def test_batches_settle_below_what_a_gateway_finds_too_long(
+    bulkfetch: Bulkfetch, serve: Serve, limit: dict[str, int]
+) -> None:
+    limits = {key: {"at": at, "past": "414"} for key, at in limit.items()}
+    place = serve({"latency": {"base_ms": 20}, "limits": limits})
+    result = bulkfetch(*place.export("--shape", "learners"))
+    assert result.returncode == 0, result.stderr
+    assert len(ids_of((place.directory / "o.csv").read_bytes())) == 5_000
+    # Past the limit on bytes nobody reads what a call asks for.
+    calls = place.simulator.ledger.calls
+    too_long = [at for at, call in enumerate(calls) if call.status == 414]
+    assert 0 < len(too_long) < len(calls) / 4
+    settled = [len(call.learner_ids or ()) for call in calls[too_long[-1] + 1 :]]
+    assert len(settled) > len(calls) / 2
+    assert statistics.median(settled) == max(settled) == 8

@@ -249,7 +249,7 @@ async def test_what_is_wrong_for_good(ask: Any, account: Account) -> None:
             assert (answer.status, answer.fault) == (200, fault)
 
 
-@pytest.mark.parametrize("past", ["413", "429", "503", "504"])
+@pytest.mark.parametrize("past", ["413", "414", "429", "503", "504"])
 @pytest.mark.parametrize("limit", ["max_ids", "max_rows", "max_request_bytes", "max_calls_per_s"])
 async def test_a_call_past_a_limit_gets_its_status(
     limit: str, past: str, fake_time: Any, ask: Any, account: Account
