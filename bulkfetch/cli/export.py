@@ -18,7 +18,7 @@ from bulkfetch.cli.names import Named, Role, check_names
 from bulkfetch.cli.process import fit_descriptors, resume_command
 from bulkfetch.cli.running import Resume, ending, leave, run_job, say_stopped
 from bulkfetch.cli.standing import Standing
-from bulkfetch.cli.summary import say_summary, write_report
+from bulkfetch.cli.summary import say_summary, say_unwritten, write_report
 from bulkfetch.errors import IncompleteError, SinkError, UsageError
 from bulkfetch.export.atomic import check_target
 from bulkfetch.export.job import ExportJob, ExportSettings
@@ -72,14 +72,18 @@ def export(
             journal = Path(directory) / "journal"
         else:
             journal = arguments.journal or default_journal(arguments.output)
-        # The job alone holds the ids, so that it can let go of them.
-        job = ExportJob(_settle(arguments, make_options(), journal, console))
+        settings = _settle(arguments, make_options(), journal, console)
+        sink, job = settings.sink, ExportJob(settings)
+        del settings  # the job alone holds the ids, so that it can let go of them
         try:
             stopped_by = anyio.run(run_job, job, console, resume)
         except BaseException as error:
             # What ended the run is what is said in the end.
             _write_report(job, arguments.report, console)
             result.standing = Standing.of(job.report())
+            if not arguments.partial:
+                is_any_kept = result.standing is not None and result.standing.batches > 0
+                result.unwritten = say_unwritten(sink, sink.partial() if is_any_kept else None)
             if isinstance(error, IncompleteError):
                 say_summary(job, console)
             raise

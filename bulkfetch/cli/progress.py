@@ -17,7 +17,6 @@ from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
-    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -174,7 +173,7 @@ def _bar(console: Console) -> Iterator[tuple[Progress, Callable[[Job], None]]]:
     bar = _TwoLines(
         TextColumn("{task.description:10}", markup=False),
         BarColumn(bar_width=24),
-        TaskProgressColumn(),
+        TextColumn("{task.fields[share]}", markup=False),
         TextColumn("{task.fields[ids]}", markup=False),
         TextColumn("ETA", markup=False),
         TimeRemainingColumn(compact=True),
@@ -182,7 +181,7 @@ def _bar(console: Console) -> Iterator[tuple[Progress, Callable[[Job], None]]]:
     )
     started = time.monotonic()
     with bar:
-        task = bar.add_task("opening", total=None, ids="")
+        task = bar.add_task("opening", total=None, ids="", share="")
 
         def update(job: Job) -> None:
             state = job.progress()
@@ -195,9 +194,15 @@ def _bar(console: Console) -> Iterator[tuple[Progress, Callable[[Job], None]]]:
                 total=state.ids_total,
                 completed=state.ids_done,
                 ids=_count_ids(state),
+                share=_share(state),
             )
 
         yield bar, update
+
+
+def _share(state: State) -> str:
+    """Return how much is done, never rounded up: 100 % is all."""
+    return f"{100 * state.ids_done // state.ids_total:3}%" if state.ids_total else ""
 
 
 def _count_ids(state: State) -> str:

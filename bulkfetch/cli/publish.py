@@ -18,7 +18,7 @@ from bulkfetch.cli.running import (
     leave,
     signal_of,
 )
-from bulkfetch.cli.summary import say_changes
+from bulkfetch.cli.summary import say_changes, say_unwritten
 from bulkfetch.export.republish import republish
 from bulkfetch.export.sinks.choose import choose_sink
 from bulkfetch.export.sinks.files import FileSink
@@ -59,6 +59,8 @@ def publish(arguments: PublishArguments, console: Console) -> None:
         if isinstance(sink, FileSink):
             files.append(Named("--output", sink.path, Role.OUTPUT))
         check_names(*files)
+        if not arguments.partial:
+            result.unwritten = say_unwritten(sink, sink)
         work = bind(
             republish,
             arguments.journal,

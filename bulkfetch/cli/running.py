@@ -31,10 +31,17 @@ _WORDS: dict[int, str] = {signal.SIGINT: "Interrupted", signal.SIGHUP: "The term
 
 @dataclass(slots=True)
 class Ending:
-    """How a command ended: an exit code, as a number, and where it stands then, if it can say."""
+    """How a command ended.
+
+    Attributes:
+        code: the exit code, as a number.
+        standing: where it stands then, if it can say.
+        unwritten: the sentence that says so, if what is incomplete was not written.
+    """
 
     code: int = ExitCode.COMPLETE
     standing: Standing | None = None
+    unwritten: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +165,9 @@ def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, N
         how = None if result.code == ExitCode.USAGE else resume
         if how is not None and how.retry_command and _is_quarantined_alone(error, how):
             how = replace(how, command=how.retry_command)
-        _fail(console, str(error), _how(error, resume, result.standing), how, result.code)
+        unwritten = result.unwritten if result.code == ExitCode.INCOMPLETE else ""
+        said = "\n".join(filter(None, (str(error), unwritten)))
+        _fail(console, said, _how(error, resume, result.standing), how, result.code)
     except (KeyboardInterrupt, TerminatedError) as error:
         result.code = say_stopped(console, signal_of(error), resume, result.standing)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, said without locals

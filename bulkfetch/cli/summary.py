@@ -9,6 +9,7 @@ from bulkfetch.cli.console import Console
 from bulkfetch.engine.outcome import SilentCaps
 from bulkfetch.export.atomic import replacing
 from bulkfetch.export.job import ExportJob
+from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.words import counted
 
 
@@ -68,6 +69,15 @@ def _say_besides(report: Mapping[str, Any]) -> list[str]:
         )
     caps = SilentCaps(**(report["silent_caps"] or {}))
     return [*lines, f"{caps}: more was asked for in parts"] if caps else lines
+
+
+def say_unwritten(sink: Sink, partial: Sink | None) -> str:
+    """Return the sentence that says that nothing was written, and where --partial writes to."""
+    where = f"Nothing was written to {sink.name or 'standard output'}"
+    if partial is None:
+        return f"{where}."
+    beside = f" to {partial.name}" if partial.name != sink.name else ""
+    return f"{where}; --partial writes what was fetched{beside}."
 
 
 def write_report(job: ExportJob, path: Path) -> None:

@@ -108,8 +108,9 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where an export stands. `phase` is opening, listing, fetching, publishing or done.
+    """Where an export stands.
 
+    `phase` is opening, listing, fetching, checking (what was fetched), publishing or done.
     `ids_total` is None while the account's ids are being listed; `ids_done` are those listed.
     `unreachable` is None while the service answers; `waits_until` is when the next call may begin,
     in seconds since 1970, where the service has asked to wait.
@@ -330,11 +331,12 @@ class ExportJob:
     async def _finish(self, journal: Journal) -> None:
         """Publish if complete; else the rest beside the output if that was asked for."""
         settings = self._settings
-        self._phase = "publishing"
+        self._phase = "checking"
         self._findings = await self._offload(read_findings, journal, self._counters)
         self._let_go(journal)
         is_complete = self._findings.is_complete
         if is_complete or settings.partial:
+            self._phase = "publishing"
             sink = settings.sink if is_complete else settings.sink.partial()
             self._published = await self._publish(journal, sink)
             self._published_to = sink.name

@@ -53,6 +53,47 @@ def test_a_bad_id_is_all_that_is_missing(bulkfetch: Bulkfetch, serve: Serve) -> 
     assert words(result) == "Run the export again for the rest, then publish with:"
 
 
+def test_an_incomplete_export_says_that_nothing_was_written_and_what_would_be(
+    bulkfetch: Bulkfetch, terminal: Callable[..., tuple[int, str]], serve: Serve
+) -> None:
+    place = serve()
+    place.simulator._service.poison_learners = frozenset(place.account.learner_ids[17:18])
+    code, shown = terminal(*place.export())
+    assert code == 3
+    assert "publishing" not in shown
+    assert "99%" in shown
+    assert "100%" not in shown
+    written = "Nothing was written to o.csv; --partial writes what was fetched to o.partial.csv."
+    assert f"\n{written}\n" in shown
+    assert not (place.directory / "o.csv").exists()
+
+    quiet = bulkfetch(*place.export("--quiet"))
+    assert quiet.stderr.decode().splitlines()[1] == written
+    result = bulkfetch(*place.export(), "--log-format", "json")
+    last = json.loads(result.stderr.decode().splitlines()[-1])
+    assert (last["event"], written in last["message"]) == ("error", True)
+
+    calls = len(place.simulator.ledger.calls)
+    partial = bulkfetch(*place.export("--partial"))
+    assert (partial.returncode, len(place.simulator.ledger.calls)) == (3, calls)
+    assert b"Nothing was written" not in partial.stderr
+    assert (place.directory / "o.partial.csv").exists()
+
+    result = bulkfetch("publish", "o.csv.bulkfetch", "-o", "p.jsonl")
+    assert result.returncode == 3
+    written = "Nothing was written to p.jsonl; --partial writes what was fetched."
+    assert result.stderr.decode().splitlines()[1] == written
+
+
+def test_where_nothing_was_fetched_nobody_offers_to_write_it(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve({"schedule": [{"from_s": 0, "to_s": 600, "outage": True}]})
+    result = bulkfetch(*place.export("--max-outage", "0", "-o", "-"))
+    assert result.returncode == 3
+    assert "\nNothing was written to standard output.\n" in result.stderr.decode()
+
+
 def test_where_nearly_everything_is_rejected_nobody_says_that_the_rest_was_fetched(
     bulkfetch: Bulkfetch, serve: Serve
 ) -> None:
