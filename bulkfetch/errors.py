@@ -8,7 +8,7 @@ Messages are safe to print: server text in them has been through `bulkfetch.reda
 removed, control characters escaped, length bounded) before it gets here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -56,6 +56,27 @@ class BulkfetchError(Exception):
 
 class UsageError(BulkfetchError, ValueError):
     """The caller's input cannot be used; nothing was sent."""
+
+
+class SettingError(UsageError):
+    """A setting has a value that it cannot have.
+
+    Args:
+        sentence: a format; its fields are the settings' names, then the values.
+        settings: their names in the library. Other doors have other names for them: see `naming`.
+        values: what else the sentence holds.
+    """
+
+    def __init__(self, sentence: str, settings: Sequence[str], *values: object) -> None:
+        self.sentence, self.settings, self.values = sentence, tuple(settings), values
+        super().__init__(self.naming(str))
+
+    def naming(self, name_of: Callable[[str], str]) -> str:
+        """Return the message with other names of the settings."""
+        return self.sentence.format(*map(name_of, self.settings), *self.values)
+
+    def __reduce__(self) -> tuple[type["SettingError"], tuple[object, ...]]:
+        return type(self), (self.sentence, self.settings, *self.values)
 
 
 class CallError(BulkfetchError):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bulkfetch.errors import UsageError
+from bulkfetch.errors import SettingError
 from bulkfetch.http.address import SOAP_PATH, TOKEN_PATH, check_proxy_url
 from bulkfetch.http.transport import Limits
 from bulkfetch.pace.retry import RetryPolicy
@@ -59,7 +59,9 @@ class Options:
     def __post_init__(self) -> None:
         self._check_pace()
         if self.shape is not None and self.shape not in set(Shape):
-            raise UsageError(f"shape must be one of {', '.join(Shape)}, not {self.shape!r}.")
+            raise SettingError(
+                "{} must be one of {}, not {!r}.", ["shape"], ", ".join(Shape), self.shape
+            )
         for name, value in (
             ("batch_size", 1 if self.batch_size is None else self.batch_size),
             ("workers", 1 if self.workers is None else self.workers),
@@ -68,10 +70,15 @@ class Options:
             ("limits.answer_bytes", self.limits.answer_bytes),
         ):
             if not isinstance(value, int) or value < 1:
-                raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
+                raise SettingError(
+                    "{} must be a whole number of at least 1, not {!r}.", [name], value
+                )
         if self.workers is not None and self.workers > (self.max_workers or self.workers):
-            raise UsageError(
-                f"workers ({self.workers:,}) is more than max_workers ({self.max_workers:,})."
+            raise SettingError(
+                "{0} ({2:,}) is more than {1} ({3:,}).",
+                ["workers", "max_workers"],
+                self.workers,
+                self.max_workers,
             )
         for name, seconds in (
             ("limits.connect_s", self.limits.connect_s),
@@ -80,20 +87,26 @@ class Options:
             ("deadline_s", 1.0 if self.deadline_s is None else self.deadline_s),
         ):
             if not seconds > 0:
-                raise UsageError(f"{name} must be more than 0 seconds, not {seconds!r}.")
+                raise SettingError("{} must be more than 0 seconds, not {!r}.", [name], seconds)
         if self.proxy is not None:
             check_proxy_url(self.proxy)
         for name, path in (("soap_path", self.soap_path), ("token_path", self.token_path)):
             if not path.startswith("/"):
-                raise UsageError(f"{name} must begin with a slash, not {path!r}.")
+                raise SettingError("{} must begin with a slash, not {!r}.", [name], path)
 
     def _check_pace(self) -> None:
         if self.rate is not None and not 0 < self.rate < math.inf:
-            raise UsageError(f"rate must be more than 0 calls a second, not {self.rate!r}.")
+            raise SettingError(
+                "{} must be more than 0 calls a second, not {!r}.", ["rate"], self.rate
+            )
         if not 0 <= self.max_outage_s < math.inf:
-            raise UsageError(
-                f"max_outage_s must be a number of seconds, 0 or more, not {self.max_outage_s!r}."
+            raise SettingError(
+                "{} must be a number of seconds, 0 or more, not {!r}.",
+                ["max_outage_s"],
+                self.max_outage_s,
             )
         most = self.max_quarantined
         if most is not None and (not isinstance(most, int) or most < 0):
-            raise UsageError(f"max_quarantined must be a whole number, 0 or more, not {most!r}.")
+            raise SettingError(
+                "{} must be a whole number, 0 or more, not {!r}.", ["max_quarantined"], most
+            )

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 
@@ -8,8 +9,12 @@ from bulkfetch.errors import (
     FailedIds,
     IncompleteError,
     OverloadedError,
+    SettingError,
     SinkError,
+    UsageError,
 )
+from bulkfetch.http.transport import Limits
+from bulkfetch.options import Options
 
 FAILED = FailedIds(("a", "b", "c", "d"), None, "The service failed (500).", 6)
 
@@ -21,6 +26,7 @@ FAILED = FailedIds(("a", "b", "c", "d"), None, "The service failed (500).", 6)
         OverloadedError("The service asks for fewer calls (429).", status=429, retry_after_s=3.0),
         CredentialsError("The service rejects the token (401).", status=401),
         SinkError("The output cannot be written."),
+        SettingError("{} must begin with a slash, not {!r}.", ["soap_path"], "{x}"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -41,3 +47,24 @@ def test_an_incomplete_run_names_the_first_ids_and_counts_the_rest() -> None:
     text = str(IncompleteError([], [FAILED]))
     assert "1 failed" in text
     assert "4 learners (a, b, c, …): The service failed (500)." in text
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Options(deadline_s=0.0), "deadline_s must be more than 0 seconds, not 0.0."),
+        (lambda: Options(workers=5, max_workers=3), "workers (5) is more than max_workers (3)."),
+        (
+            lambda: Options(limits=Limits(answer_bytes=0)),
+            "limits.answer_bytes must be a whole number of at least 1, not 0.",
+        ),
+        (lambda: Options(soap_path="{0}"), "soap_path must begin with a slash, not '{0}'."),
+    ],
+    ids=["deadline", "workers", "answer", "path"],
+)
+def test_a_setting_that_cannot_be_is_named_as_the_library_has_it(
+    make: Callable[[], Options], sentence: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        make()
+    assert str(refused.value) == sentence

@@ -21,6 +21,22 @@ TOKEN_PATH = "/api/v3/token"  # noqa: S105 - a path is no password
 DIFFERENCES_SHOWN = 50
 
 
+_OPTIONS = {
+    "max_outage_s": "--max-outage",
+    "deadline_s": "--deadline",
+    "retry.attempts": "--attempts",
+    "limits.connect_s": "--connect-timeout",
+    "limits.read_s": "--read-timeout",
+    "limits.total_s": "--total-timeout",
+    "limits.answer_bytes": "--max-answer-bytes",
+}
+
+
+def option_of(setting: str) -> str:
+    """Return the option that gives a setting of the library."""
+    return _OPTIONS.get(setting) or f"--{setting.replace('_', '-')}"
+
+
 class Style(StrEnum):
     """How standard error is written."""
 

@@ -18,10 +18,11 @@ import anyio
 
 from bulkfetch.cli.console import Console
 from bulkfetch.cli.exit_codes import ExitCode, exit_code_of
+from bulkfetch.cli.option import option_of
 from bulkfetch.cli.process import stopping_signals
 from bulkfetch.cli.progress import Job, show_progress
 from bulkfetch.cli.standing import Standing
-from bulkfetch.errors import BulkfetchError, IncompleteError
+from bulkfetch.errors import BulkfetchError, IncompleteError, SettingError
 
 _PATIENCE_S = 1.4
 _WORDS_S = 0.2
@@ -166,7 +167,8 @@ def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, N
         if how is not None and how.retry_command and _is_quarantined_alone(error, how):
             how = replace(how, command=how.retry_command)
         unwritten = result.unwritten if result.code == ExitCode.INCOMPLETE else ""
-        said = "\n".join(filter(None, (str(error), unwritten)))
+        what = error.naming(option_of) if isinstance(error, SettingError) else str(error)
+        said = "\n".join(filter(None, (what, unwritten)))
         _fail(console, said, _how(error, resume, result.standing), how, result.code)
     except (KeyboardInterrupt, TerminatedError) as error:
         result.code = say_stopped(console, signal_of(error), resume, result.standing)

@@ -245,3 +245,31 @@ def test_a_signal_before_anything_began_is_the_command_in_one_line(tmp_path: Pat
     assert process.returncode in {143, -signal.SIGTERM}  # the latter while Python itself starts
     if process.returncode == 143:
         assert stderr.decode().splitlines()[-1].endswith(r"-o $'a\x0ab.csv'")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("--batch-size 0", "--workers 0", "--max-workers 0", "--rate 0", "--max-quarantined -1"),
+        *("--deadline 0", "--attempts 0", "--connect-timeout 0", "--read-timeout -1"),
+        *("--total-timeout nan", "--max-answer-bytes 0", "--soap-path x", "--token-path {x}"),
+        *("--shape round", f"--max-outage {'9' * 400}"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_the_name_of_its_option(
+    bulkfetch: Bulkfetch, given: str
+) -> None:
+    option, value = given.split()
+    common = ("--url", "http://127.0.0.1:9", "--learners", "l", "-o", "o.csv")
+    result = bulkfetch("export", *common, option, value, BULKFETCH_TOKEN="t")
+    assert result.returncode == 2
+    (said,) = result.stderr.decode().splitlines()
+    assert said.startswith(f"{option} must be")
+
+
+def test_options_that_do_not_go_together_are_named(bulkfetch: Bulkfetch) -> None:
+    common = ("--url", "http://127.0.0.1:9", "--learners", "l", "-o", "o.csv")
+    pace = ("--workers", "2000", "--max-workers", "1500")
+    result = bulkfetch("export", *common, *pace, BULKFETCH_TOKEN="t")
+    assert result.returncode == 2
+    assert result.stderr == b"--workers (2,000) is more than --max-workers (1,500).\n"
