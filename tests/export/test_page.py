@@ -224,6 +224,27 @@ def test_runs_are_shown_with_their_times_and_where_one_was_resumed(
     ) in words
 
 
+@pytest.mark.parametrize("end_s", [0.3, 3, 90, 600, 7_200, 36_000, 86_400, 8_640_000])
+def test_every_label_of_a_time_axis_is_within_its_picture(
+    identity: JournalIdentity, tmp_path: Path, end_s: float
+) -> None:
+    scale = end_s / 3  # the record is of 3 s
+    samples = [[sample[0] * scale, *sample[1:]] for sample in RECORD["samples"]]
+    record = {**RECORD, "interval_s": RECORD["interval_s"] * scale, "samples": samples}
+    journal = Journal.open(tmp_path / "journal", identity, now=0.0)
+    journal.remember({"timeline": record})
+    journal.close()
+    write_page(journal.path, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text("utf-8")
+    (width,) = {float(found) for found in re.findall(r'viewBox="0 0 (\d+) 190"', text)}
+    labels = re.findall(r'x="([\d.]+)" y="[\d.]+" text-anchor="middle">([^<]*)<', text)
+    assert len(labels) >= 5
+    assert show_seconds(end_s) in {label for _, label in labels}
+    letter = 6.5  # in a wide font of 11 pixels
+    for x, label in labels:
+        assert float(x) + len(label) * letter / 2 <= width, label
+
+
 @given(st.floats(1e-6, 1e12))
 def test_steps_are_round_and_just_large_enough(at_least: float) -> None:
     step = round_step(at_least)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _HEIGHT = 900.0, 190.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 10.0, 8.0, 24.0
+_LEFT, _TOP, _BOTTOM = 58.0, 8.0, 24.0
+_RIGHT = 34.0  # half of the widest time, which stands below the axis's end
 _MOST_TIME_TICKS = 9
 _VALUE_TICKS = 4
 _MARK_WIDTH = 90.0
