@@ -286,7 +286,7 @@ def test_other_inputs_and_a_locked_journal_are_exit_6(bulkfetch: Bulkfetch, serv
         ({"-o": "missing/o.csv"}, 7, "does not exist"),
         ({"--report": "missing/r.json"}, 7, "does not exist"),
         ({"--batch-size": "0"}, 2, "--batch-size must be"),
-        ({"--workers": "9", "--max-workers": "8"}, 2, "--workers (9) is more than --max-workers (8)"),
+        ({"--workers": "9", "--max-workers": "8"}, 2, "(9) is more than --max-workers (8)"),
         ({"--deadline": "10x"}, 2, "--deadline must be a number of seconds, or a number with s,"),
         ({"--max-outage": ""}, 2, "(600, 90m, 2h), not ''"),
         ({"--ca-bundle": "empty.txt", "--url": "https://127.0.0.1:9"}, 2, "CA bundle"),
