@@ -71,6 +71,7 @@ def make_scenario(seed: int) -> Scenario:
     learner_ids = _draw_ids(random, account.learner_ids)
     course_ids = _draw_ids(random, account.course_ids)
     document = _draw_troubles(random)
+    document["limits"] |= _draw_quota(Random(f"quota {seed}"))
     if learner_ids is None:
         # What cannot be cut any finer cannot be had from a service with such a limit.
         document["limits"].pop("max_rows", None)
@@ -104,6 +105,13 @@ def _draw_options(random: Random) -> Options:
     return Options(
         batch_size=random.choice((1, 3, 10, 40, 100)), workers=random.choice((1, 2, 5, 16))
     )
+
+
+def _draw_quota(random: Random) -> dict[str, Any]:
+    """Draw a quota of calls a minute, or none. On its own: it came later than the other draws."""
+    waits = {"retry_after_s": 20} if random.random() < 0.5 else {}
+    quota = {"at": random.choice((10, 40)), "past": "429", **waits}
+    return {"max_calls_per_min": quota} if random.random() < 0.15 else {}
 
 
 def _draw_troubles(random: Random) -> dict[str, Any]:
