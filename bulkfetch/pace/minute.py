@@ -6,6 +6,9 @@ with the next call that is let in. If calls were refused for ten seconds, or an 
 began at the same number, the quota is what was let in within a minute before it; unless the call
 that ended it had as many before it: then that was no quota.
 
+A quota is tried again, a tenth above it, after two minutes, then after three times as long each
+time; where that is let in, a minute later, twice as far above.
+
 Explicit state and steps, no I/O. Times are the injected clock's, in seconds.
 """
 
@@ -14,9 +17,10 @@ from dataclasses import dataclass
 _LASTED_S = 10.0
 _ALIKE = 0.02  # that two episodes may differ by
 _FEWEST = 5  # a quota of less is not one a minute
-_TRY_AGAIN_S = 300.0
+_TRY_AGAIN_S = 120.0
 _LONGER = 3
-_HIGHER = 1.1
+_LET_IN_S = 60.0
+_STEP = 0.1
 
 
 @dataclass(slots=True)
@@ -40,13 +44,16 @@ class MinuteQuota:
         self._earlier: int | None = None
         self._tries_at = 0.0
         self._wait_s = _TRY_AGAIN_S
+        self._step = _STEP
+        self._tried: int | None = None  # what it was before it was raised
         self.most: int | None = None
 
     def on_admitted(self, in_minute: int, started_at: float, now: float) -> None:
         """Note a call that was let in, with so many begun in the minute before, itself counted."""
         episode = self._episode
-        if self.most is not None and in_minute > self.most:
-            self.most, self._wait_s = in_minute, _TRY_AGAIN_S
+        if self._tried is not None and in_minute > self._tried:
+            self._tried, self._wait_s, self._step = None, _TRY_AGAIN_S, 2 * self._step
+            self._tries_at = now + _LET_IN_S
         if episode is None or started_at < episode.began_at:
             return
         self._episode = None
@@ -67,8 +74,9 @@ class MinuteQuota:
         else:
             self._episode.let_in = min(self._episode.let_in, let_in)
             self._episode.refused_at = now
-        if self.most is not None and let_in >= self.most:  # it was tried again, in vain
-            self.most = self._episode.let_in
+        known = self.most if self._tried is None else self._tried
+        if known is not None and let_in >= known:  # it was tried again, in vain
+            self.most, self._tried, self._step = self._episode.let_in, None, _STEP
             return True
         return self._is_quota(self._episode)
 
@@ -77,7 +85,8 @@ class MinuteQuota:
         if self.most is not None and now >= self._tries_at:
             self._wait_s *= _LONGER
             self._tries_at = now + self._wait_s
-            self.most = max(self.most + 1, int(self.most * _HIGHER))
+            self._tried = self.most
+            self.most += max(1, int(self.most * self._step))
 
     def learn(self, most: int, now: float) -> None:
         """Take a quota as known."""

@@ -6,12 +6,12 @@ let in from those refused, with hardly an exception, that is the service's limit
 neither does, as in a brown-out, refusals say nothing about how many calls are too many.
 
 A limit that was found is tried again, one call or a tenth above it: after half a minute, or ten
-times as long as a refusal stops all calls, then after three times as long each time; and after
-sixty calls, where it stops any or was tried in vain, so that refusals stay rare. It is tried *soon*
-where it may be none: a single refusal may be chance, and calls that begin together are too many in
-both ways. Soon is a few seconds, or when calls have gone on for twice as long as the refusal
-stopped them. Where both numbers explain the refusals, the one call more begins when none has for a
-second; if it is let in, it may have been the rate all along, or chance.
+times as long as a refusal stops all calls, then after three times as long each time; and after a
+hundred calls, where it stops any or was tried in vain, so that refusals stay rare. It is tried
+*soon* where it may be none: a single refusal may be chance, and calls that begin together are too
+many in both ways. Soon is a few seconds, or when calls have gone on for twice as long as the
+refusal stopped them. Where both numbers explain the refusals, the one call more begins when none
+has for a second; if it is let in, it may have been the rate all along, or chance.
 Explicit state and steps, no I/O.
 """
 
@@ -24,7 +24,7 @@ _TRY_AGAIN_S = 30.0
 _TRY_AGAIN_CAP_S = 480.0
 _LONGER = 3  # times as long, after each that was in vain
 _TRY_AGAIN_STOPS = 10  # times as long as a refusal stops all calls, at least
-_TRY_AGAIN_CALLS = 60
+_TRY_AGAIN_CALLS = 100
 _SOON_S = 5.0
 _SOON_STOPS = 3
 _CHANCE_S = 1.0

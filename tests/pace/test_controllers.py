@@ -142,7 +142,7 @@ def test_a_cap_whose_refusals_stop_all_calls_for_long_is_tried_more_seldom() -> 
         tried[retry_after_s] = next(
             now for now in range(1, 1_000) if _is_tried(refusals, float(now))
         )
-    assert tried == {2.0: 60, 60.0: 600}  # no sooner than after 60 calls
+    assert tried == {2.0: 100, 60.0: 600}  # no sooner than after 100 calls
 
 
 def _is_tried(refusals: Refusals, now: float) -> bool:

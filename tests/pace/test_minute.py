@@ -50,20 +50,32 @@ def test_refusals_of_few_calls_show_no_quota() -> None:
     assert quota.most is None
 
 
-def test_a_quota_is_tried_again_seldom_and_falls_back_at_once() -> None:
+def test_a_quota_is_tried_again_ever_more_seldom_and_falls_back_at_once() -> None:
     quota = MinuteQuota()
     quota.learn(60, now=0.0)
-    quota.try_again(299.0)
+    quota.try_again(119.0)
     assert quota.most == 60
-    quota.try_again(300.0)
+    quota.try_again(120.0)
     assert quota.most == 66
-    assert quota.on_refused(61, started_at=301.0, now=301.0) is False
-    assert quota.on_refused(67, started_at=310.0, now=310.0)
+    assert not quota.on_refused(41, started_at=121.0, now=121.0)
+    quota.on_admitted(42, started_at=122.0, now=123.0)  # that one was chance
+    assert quota.most == 66
+    assert quota.on_refused(61, started_at=130.0, now=130.0)
     assert quota.most == 60
-    quota.try_again(1_100.0)
+    quota.try_again(479.0)
     assert quota.most == 60
-    quota.on_admitted(80, started_at=1_150.0, now=1_151.0)
-    assert quota.most == 80
+    quota.try_again(480.0)
+    assert quota.most == 66
+
+
+def test_a_quota_that_is_none_any_more_is_soon_left_behind() -> None:
+    quota, now = MinuteQuota(), 0.0
+    quota.learn(5, now)
+    while quota.most is not None and quota.most < 500:
+        now += 10
+        quota.try_again(now)
+        quota.on_admitted(quota.most, started_at=now, now=now + 1)
+    assert now < 1_200
 
 
 def test_calls_wait_for_a_quota_of_a_minute_that_slides() -> None:
