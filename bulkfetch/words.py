@@ -7,3 +7,8 @@ def counted(number: float, noun: str, plural: str | None = None) -> str:
     `plural` is for a noun that takes more than an s.
     """
     return f"{number:,.0f} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def counted_side(number: float, side: str) -> str:
+    """Return how many ids of a side, which is named in the plural: "1 learner", "300 courses"."""
+    return counted(number, side.removesuffix("s"))

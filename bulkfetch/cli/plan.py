@@ -35,7 +35,7 @@ from bulkfetch.plan.region import PairSet, Region
 from bulkfetch.runtime import Runtime
 from bulkfetch.service import open_service
 from bulkfetch.wire.decode import ObjectDecoder
-from bulkfetch.words import counted
+from bulkfetch.words import counted, counted_side
 
 _WIDTH = 200  # where standard output is no terminal
 _MINUTE_S = 60.0
@@ -243,7 +243,7 @@ def _estimate_as_json(each: Estimate) -> dict[str, object]:
 
 def _size_of(region: Region) -> str:
     lists = " × ".join(
-        counted(region.width(axis), axis.value.removesuffix("s"))
+        counted_side(region.width(axis), axis.value)
         for axis in Axis
         if region.side(axis) is not None
     )

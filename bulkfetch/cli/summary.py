@@ -10,7 +10,7 @@ from bulkfetch.engine.outcome import SilentCaps
 from bulkfetch.export.atomic import replacing
 from bulkfetch.export.job import ExportJob
 from bulkfetch.export.sinks.sink import Sink
-from bulkfetch.words import counted
+from bulkfetch.words import counted, counted_side
 
 
 def say_summary(job: ExportJob, console: Console) -> None:
@@ -46,7 +46,7 @@ def say_summary(job: ExportJob, console: Console) -> None:
 def _say_ids(ids: Mapping[str, Mapping[str, int] | None]) -> list[str]:
     """Say for each list what became of its ids."""
     lines = [
-        f"{counted(count['asked'], side.removesuffix('s'))}: {count['returned']:,} returned, "
+        f"{counted_side(count['asked'], side)}: {count['returned']:,} returned, "
         f"{count['confirmed_empty']:,} confirmed empty, "
         f"{count['quarantined']:,} quarantined, {count['failed']:,} failed"
         for side, count in ids.items()

@@ -25,7 +25,7 @@ from bulkfetch.http.address import check_base_url
 from bulkfetch.options import Options
 from bulkfetch.plan.rectangle import Axis
 from bulkfetch.redact import Redactor
-from bulkfetch.words import counted
+from bulkfetch.words import counted, counted_side
 
 _NAMES = {Kind.ADDED: "missed", Kind.REMOVED: "gone", Kind.CHANGED: "changed"}
 
@@ -94,7 +94,7 @@ def _finish(
     counts = found.counts
     show_differences(found.first[: arguments.limit], counts.differences, _NAMES, sys.stdout)
     asked = " and ".join(
-        counted(count, axis.value.removesuffix("s"))
+        counted_side(count, axis.value)
         for axis, count in found.ids_checked.items()
         if count is not None
     )

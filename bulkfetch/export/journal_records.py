@@ -8,7 +8,7 @@ from bulkfetch.errors import Anomaly, JournalError
 from bulkfetch.http.address import SOAP_PATH
 from bulkfetch.plan.rectangle import Axis, Rectangle
 from bulkfetch.plan.region import Region
-from bulkfetch.words import counted
+from bulkfetch.words import counted, counted_side
 
 
 class ChangedInputsError(JournalError):
@@ -133,7 +133,7 @@ def _compare_axis(axis: Axis, was: JournalIdentity, now: JournalIdentity) -> str
             if axis in identity.discovered
             else f"no {name} by their ids"
             if side is None
-            else f"a list of {counted(len(side), name.removesuffix('s'))}"
+            else f"a list of {counted_side(len(side), name)}"
             for identity, side in ((was, before), (now, after))
         )
         return f"{old} were asked for, now it is {new}"
@@ -144,4 +144,4 @@ def _compare_axis(axis: Axis, was: JournalIdentity, now: JournalIdentity) -> str
         return f"a list of {name} {here} and is not in the other run"
     added, removed = set(after) - set(before), set(before) - set(after)
     gone, more = counted(len(removed), "is", "are"), counted(len(added), "is", "are")
-    return f"of {counted(len(before), name.removesuffix('s'))}, {gone} gone and {more} new"
+    return f"of {counted_side(len(before), name)}, {gone} gone and {more} new"

@@ -201,21 +201,15 @@ class BatchSize:
 
         `in_flight` is how many calls there were when it began.
         """
-        before = self._refused
-        self._note_timeout(size)
-        if self._refused != before:
-            self._timed_out_among = in_flight
-
-    def _note_timeout(self, size: Size) -> None:
         self._forget(size)
         if size.ids > self._proven:
             if size.is_trial:
-                self._lower(size.ids)
+                self._lower(size.ids, in_flight)
         elif size.ids * 2 > self._proven > 1 and not self.is_small(size.ids):
             self._timeouts += 1 - _TIMEOUTS_KEPT
             if self._timeouts > _MANY_TIMEOUTS * (1 - _TIMEOUTS_KEPT) * 4:
                 self._timeouts = 0.0
-                self._lower_proven()
+                self._lower_proven(in_flight)
 
     def forget_refused(self) -> None:
         """Let all sizes be tried: those that were refused were so for another reason."""
@@ -228,13 +222,13 @@ class BatchSize:
         self._refused = refused
         self._tries_left = 0 if refused is not None else _TRIES_BELOW_REFUSED
 
-    def _lower_proven(self) -> None:
-        self._lower(max(2, math.ceil(_SMALLER * self._proven)))
+    def _lower_proven(self, timed_out_among: int | None = None) -> None:
+        self._lower(max(2, math.ceil(_SMALLER * self._proven)), timed_out_among)
 
-    def _lower(self, refused: int) -> None:
+    def _lower(self, refused: int, timed_out_among: int | None = None) -> None:
         if self._refused is None or refused < self._refused:
             self._refused = max(2, refused)
-            self._timed_out_among = None
+            self._timed_out_among = timed_out_among
         self._proven = min(self._proven, self._refused - 1)
 
     def _forget(self, size: Size) -> None:

@@ -26,7 +26,7 @@ _MOST = 16
 _LITTLE, _MUCH = 0.15, 0.25  # of the calls in flight, standing in the service's queue
 _DRAINING = 0.5  # of the calls in flight, left when one of them ends
 _DEEPEST = 0.5  # cut at once: what calls take tells little while the service itself changes
-_TOGETHER = 1.2
+_TOGETHER = 1.2  # of what the calls in flight bring, that is believed of a burst at most
 _NOISE = 0.3  # of what a cut costs where nothing waits, that may be missing from it by chance
 
 
@@ -186,9 +186,8 @@ class Concurrency:
             self._limit = min(ceiling, self._limit + 1)
             self._is_slow_start = self._limit < self._ceiling
         self._brought += rows
-        is_draining = (
-            in_flight < _DRAINING * in_flight_before
-        )  # its queue is gone, and tells nothing
+        # Where calls are not replaced, the queue that one stood in is gone, and tells nothing.
+        is_draining = in_flight < _DRAINING * in_flight_before
         if started_at >= self._epoch_began_at and not is_draining:
             if not self._epoch:
                 self._counted_from, self._brought = now, 0.0

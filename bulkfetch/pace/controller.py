@@ -126,10 +126,8 @@ class Pace:
 
     def wait_s(self, now: float) -> float:
         """Return how long the next call has to wait for the gate and the rate; 0 is not at all."""
-        is_rate_in_use = self._is_rate_bound(now)
-        self.refusals.try_again(now, is_rate_in_use=is_rate_in_use)
-        if is_rate_in_use:
-            self.minute.try_again(now)
+        self.refusals.try_again(now, is_rate_in_use=self._is_rate_bound(now))
+        self.minute.try_again(now)
         self._take_caps()
         gate_s = self.gate.wait_s(now)
         if gate_s > 0:
@@ -260,8 +258,9 @@ class Pace:
         """Note a call that was not answered in time."""
         if retry_after_s is not None:
             self.gate.shut(retry_after_s, now)
-        self.sizes[ticket.axis].on_timeout(ticket.size, ticket.in_flight)
-        if self.sizes[ticket.axis].is_small(ticket.size.ids):
+        size = self.sizes[ticket.axis]
+        size.on_timeout(ticket.size, ticket.in_flight)
+        if size.is_small(ticket.size.ids):
             self._note_overload(ticket, now, retry_after_s)
         elif not ticket.size.is_trial:
             self.concurrency.on_overload(started_at=ticket.started_at, now=now)
@@ -281,9 +280,10 @@ class Pace:
             self.on_timeout(ticket, now, None)
             return
         self.patience.on_given_up(ticket.started_at, now, is_divisible=ticket.size.ids > 1)
-        if self.sizes[ticket.axis].is_small(ticket.size.ids):
+        size = self.sizes[ticket.axis]
+        size.on_timeout(ticket.size, ticket.in_flight)
+        if size.is_small(ticket.size.ids):
             self._note_overload(ticket, now, None)
-        self.sizes[ticket.axis].on_timeout(ticket.size, ticket.in_flight)
         self._end(now)
 
     def on_too_large(

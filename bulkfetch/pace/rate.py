@@ -9,6 +9,7 @@ Explicit state and steps, no I/O.
 
 from bisect import bisect_right
 from collections import deque
+from contextlib import suppress
 
 _WINDOW_S = 1.0
 _MINUTE_S = 60.0
@@ -64,15 +65,15 @@ class CallRate:
 
     def begin(self, now: float) -> int:
         """Note that a call begins; return how many did in the last second, itself counted."""
-        spacing = self.per_second
-        if spacing is not None:
-            self._free_at = max(now, self._free_at) + 1 / spacing
+        rate = self.per_second
+        if rate is not None:
+            self._free_at = max(now, self._free_at) + 1 / rate
         self._begun.append(now)
         return self.in_second(now)
 
     def take_back(self, started_at: float) -> None:
         """Note that a call was refused: a service does not count it."""
-        if started_at in self._begun:
+        with suppress(ValueError):  # over a minute ago
             self._begun.remove(started_at)
 
     def in_second(self, now: float) -> int:

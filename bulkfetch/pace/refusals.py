@@ -52,6 +52,12 @@ class _Cap:
         """Have it tried at that time at the latest, however few calls were let in."""
         self.tries_at, self.after_calls = min(self.tries_at, at), 0
 
+    def try_later(self, now: float) -> None:
+        """Note that it is tried now; the next time is after longer, and after many calls."""
+        self.tries += 1
+        self.wait_s = max(self.wait_s, min(_TRY_AGAIN_CAP_S, _LONGER * self.wait_s))
+        self.tries_at, self.after_calls = now + self.wait_s, _TRY_AGAIN_CALLS
+
     def raise_to(self, most: float) -> None:
         """Take a higher limit, and forget how often it was tried in vain."""
         self.most, self.wait_s, self.tries = most, _TRY_AGAIN_S, 0
@@ -153,12 +159,12 @@ class Refusals:
         """Raise a cap a little if it has stood for long enough."""
         cap = self._in_flight
         if cap is not None and self._is_due(cap, now):
-            _wait_longer(cap, now)
+            cap.try_later(now)
             cap.most += 1
             self._tried = int(cap.most)
         cap = self._in_second
         if cap is not None and self._is_due(cap, now) and is_rate_in_use:
-            _wait_longer(cap, now)
+            cap.try_later(now)
             cap.most = max(cap.most + 1, cap.most * 1.1)
 
     def _is_due(self, cap: _Cap, now: float) -> bool:
@@ -202,9 +208,3 @@ class Refusals:
                 best = (value, missed)
         above = [value for value, outcome in by_value if outcome.is_refused and value > best[0]]
         return (min(above) - 1 if above else 0), best[1]
-
-
-def _wait_longer(cap: _Cap, now: float) -> None:
-    cap.tries += 1
-    cap.wait_s = max(cap.wait_s, min(_TRY_AGAIN_CAP_S, _LONGER * cap.wait_s))
-    cap.tries_at, cap.after_calls = now + cap.wait_s, _TRY_AGAIN_CALLS

@@ -55,8 +55,11 @@ class Site:
         return self.directory / f"{self.output}.bulkfetch"
 
     def command(self, *more: str) -> list[str]:
+        return [sys.executable, "-m", "bulkfetch", *self._arguments(*more)]
+
+    def _arguments(self, *more: str) -> list[str]:
         return [
-            *(sys.executable, "-m", "bulkfetch", "export", "--url", self.simulator.url),
+            *("export", "--url", self.simulator.url),
             *("--token-file", "token.txt", "--learners", "learners.txt"),
             *("--courses", "courses.txt", "-o", self.output, "--report", "r.json", *more),
         ]
@@ -80,7 +83,7 @@ class Site:
 
         @contextmanager
         def trace(process: int) -> Iterator[None]:
-            tracer = subprocess.Popen([*self.strace(group, *options)[:-1], "-p", str(process)])
+            tracer = subprocess.Popen([*self._strace(group, *options), "-p", str(process)])
             status = Path(f"/proc/{process}/status")
             while "\nTracerPid:\t0\n" in status.read_text():
                 assert tracer.poll() is None
@@ -92,7 +95,7 @@ class Site:
 
     def _start(self, *more: str, **settings: Any) -> Result:
         result: Result = self.starter.run(
-            *self.command(*more)[3:],
+            *self._arguments(*more),
             directory=self.directory,
             environment=environment(),
             umask=0,
@@ -115,11 +118,13 @@ class Site:
 
     def strace(self, group: str, *options: str) -> list[str]:
         """Return what runs a command under strace, looking at one group of files alone."""
+        return [*self._strace(group, *options), "--"]
+
+    def _strace(self, group: str, *options: str) -> list[str]:
         return [
             *("strace", "-f", "-qq", "-y", "-o", str(self.directory / "strace")),
             *(f"--trace-path={path}" for path in self.paths(group)),
             *options,
-            "--",
         ]
 
     def paths(self, group: str) -> list[str]:

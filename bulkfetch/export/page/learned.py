@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bulkfetch.export.page.chart import show_seconds
 from bulkfetch.export.page.parts import Json, part_of
-from bulkfetch.words import counted
+from bulkfetch.words import counted, counted_side
 
 
 def say_learned(learned: Json, latency: Json) -> str:
@@ -44,7 +44,7 @@ def _say_sizes(learned: Json) -> Iterator[str]:
         proven, refused = _number(size.get("proven")), _number(size.get("refused"))
         if proven:
             too_many = f", {refused:,.0f} are too many" if refused else ""
-            yield f"calls of {counted(proven, side.removesuffix('s'))} are answered{too_many}"
+            yield f"calls of {counted_side(proven, side)} are answered{too_many}"
 
 
 def _number(value: object) -> float | None:
