@@ -1,7 +1,7 @@
 """Show where an export stands: a bar on a terminal, plain lines elsewhere.
 
-An outage of the service is said once when it begins and once when it ends, in both, and a long wait
-that the service asks for once.
+An outage of the service is said once when it begins and once when it ends, in both, and so is a
+time in which it refuses all calls, if it lasts; a long wait that the service asks for is said once.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from rich.text import Text
 
 from bulkfetch.cli.console import Console
 from bulkfetch.export.job import Progress as State
+from bulkfetch.export.job import Unreachable
 from bulkfetch.redact import escape_controls
 from bulkfetch.words import counted
 
@@ -31,6 +32,8 @@ _BAR_EVERY_S = 0.1
 _LOOK_EVERY_S = 0.25
 _LOOKS_PER_LINE = 40  # a line every ten seconds
 _LONG_WAIT_S = 10.0
+_REFUSED_FOR_S = 5.0  # before it is worth a line: a service that limits calls refuses some
+_LONGER = 2.0  # times as long, where it was said before
 
 
 class Job(Protocol):
@@ -113,6 +116,7 @@ class News:
 
     def __init__(self) -> None:
         self._since: float | None = None
+        self._refused_for_s = _REFUSED_FOR_S
         self._waits_until = 0.0
 
     def note(self, state: State) -> NewsLine | None:
@@ -132,24 +136,40 @@ class News:
 
     def _note_outage(self, state: State) -> NewsLine | None:
         now, since = state.unreachable, self._since
-        if now is not None and since is None:
+        if now is not None and since is None and self._is_worth_a_line(now, state):
             self._since = now.since
-            wait_s = max(0.0, now.next_probe_at - time.time())
-            return NewsLine(
-                "outage",
-                f"The service is unreachable since {_clock(now.since)}: {now.cause} All calls "
-                f"wait; next probe in {wait_s:.0f} s, gives up at {_clock(now.gives_up_at)}.",
-                {"state": "began", **asdict(now)},
-            )
+            return NewsLine("outage", _say_outage(now), {"state": "began", **asdict(now)})
         if now is None and since is not None:
             self._since = None
             took_s = time.time() - since
+            self._refused_for_s = max(self._refused_for_s, _LONGER * took_s)
             return NewsLine(
                 "outage",
                 f"The service answers again, after {took_s:,.0f} s.",
                 {"state": "ended", "seconds": round(took_s, 1)},
             )
         return None
+
+    def _is_worth_a_line(self, outage: Unreachable, state: State) -> bool:
+        """Whether it is an outage, or the service has refused for long, and a next try is known.
+
+        Where a quota is used up every minute, that is said once.
+        """
+        if outage.gives_up_at is not None:
+            return True
+        is_asking, is_told = state.in_flight > 0, state.waits_until is not None
+        has_lasted = time.time() - outage.since >= self._refused_for_s
+        return has_lasted and not is_asking and not is_told
+
+
+def _say_outage(outage: Unreachable) -> str:
+    does, end = "refuses all calls", ""
+    if outage.gives_up_at is not None:
+        does, end = "is out", f", gives up at {_clock(outage.gives_up_at)}"
+    return (
+        f"The service {does} since {_clock(outage.since)}: {outage.cause} All calls wait; next try "
+        f"at {_clock(outage.next_probe_at)}{end}."
+    )
 
 
 def _clock(since_1970: float) -> str:

@@ -12,6 +12,7 @@ people are added while pages are read.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from bulkfetch.engine.asking import Reply, Service, ask_surely, note_verdict, send
 from bulkfetch.engine.outcome import Counters
@@ -194,7 +195,9 @@ class Lister:
             if attempts.cost is not None:
                 return True
         lasted_s = now - attempts.first_at
-        return isinstance(error, _OF_THE_SERVICE) and lasted_s < pace.settings.max_outage_s
+        is_refusal = error.status == HTTPStatus.TOO_MANY_REQUESTS
+        may_last_s = pace.health.may_last_s(is_refusal=is_refusal)
+        return isinstance(error, _OF_THE_SERVICE) and lasted_s < may_last_s
 
     async def _wait_for_permit(self, axis: Axis, listed: Sequence[ListedPage]) -> None:
         """Wait for the gate and the rate.

@@ -187,8 +187,9 @@ class Pool:
             if now >= self._deadline:
                 self.stop("not fetched, because the time given with the deadline was over.")
             if health.outage is not None and health.is_given_up(now):
+                does = "refuses all calls" if health.outage.is_refusal else "does not answer"
                 self.stop(
-                    "not fetched, because the service does not answer. "
+                    f"not fetched, because the service {does}. "
                     f"The last error: {health.outage.cause}"
                 )
             if self.is_stopped:

@@ -84,12 +84,13 @@ class ExportSettings:
 class Unreachable:
     """The service is out. Times are seconds since 1970; `cause` is the latest error, fit to show.
 
-    `gives_up_at` is when the run ends if the service is not back.
+    `gives_up_at` is when the run ends if the service is not back; None if it is there, but refuses
+    all calls (429), for as long as a quota may take.
     """
 
     since: float
     next_probe_at: float
-    gives_up_at: float
+    gives_up_at: float | None
     cause: str
 
 
@@ -394,14 +395,15 @@ class ExportJob:
         )
 
     def _unreachable(self) -> Unreachable | None:
-        health = None if self._pace is None else self._pace.health
-        if health is None or health.outage is None:
+        pace = self._pace
+        if pace is None or (outage := pace.health.outage) is None:
             return None
-        outage, since_1970 = health.outage, self._since_1970()
+        since_1970 = self._since_1970()
+        next_probe_at = max(pace.health.next_probe_at, pace.tries_at(self._runtime.clock()))
         return Unreachable(
             since=since_1970 + outage.began_at,
-            next_probe_at=since_1970 + health.next_probe_at,
-            gives_up_at=since_1970 + outage.ends_at,
+            next_probe_at=since_1970 + next_probe_at,
+            gives_up_at=None if outage.is_refusal else since_1970 + outage.ends_at,
             cause=outage.cause,
         )
 

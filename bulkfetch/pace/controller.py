@@ -140,6 +140,10 @@ class Pace:
             return self.rate.lone_s(now)
         return rate_s
 
+    def tries_at(self, now: float) -> float:
+        """Return when the next call may begin, as far as is known, an outage left aside."""
+        return max(now + self.rate.due_s(now), self.gate.opens_at)
+
     def wait_again_s(self, now: float) -> float:
         """Return how long a call has to wait that is made in the place of one before; 0 is not."""
         return self.gate.wait_s(now) or self.rate.wait_s(now)
@@ -252,6 +256,8 @@ class Pace:
         if not is_unproven and not is_quota:
             self._note_overload(ticket, now, retry_after_s)
         # Else it may be for its size; or fewer at a time would be refused as well.
+        if is_too_many:
+            self.health.on_too_many(now, self.tries_at(now))
         self._end(now)
 
     def on_timeout(self, ticket: Ticket, now: float, retry_after_s: float | None) -> None:

@@ -6,6 +6,10 @@ succeeds any more, or the retry quota is used up, the service is *out*: all work
 which probes with growing waits, each time with another batch if there is one. A success ends the
 outage; if none comes for as long as the caller allows, the run ends.
 
+A service that answers "too many calls" (429) is there: a quota is used up, and will be free again.
+So from each such answer, and the next try that it allows, the outage may last as long again; but
+two hours in all, more than a quota of an hour takes, so that no run waits for ever.
+
 Explicit state and steps, no I/O. Times are the injected clock's, in seconds.
 """
 
@@ -19,18 +23,21 @@ _FEWEST_IN_A_ROW = 6
 _DOUBLINGS = 6.0  # of the wait before a retry, where all calls fail
 _PROBE_BASE_S = 0.5
 _PROBE_CAP_S = 20.0
+_REFUSED_CAP_S = 7_200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
     """The service is out since the failure at `began_at`, and given up at `ends_at`.
 
-    `cause` is fit to show.
+    `cause` is fit to show. `is_refusal` is whether it has answered since, that there are too many
+    calls.
     """
 
     began_at: float
     ends_at: float
     cause: str
+    is_refusal: bool = False
 
 
 class Health:
@@ -54,6 +61,8 @@ class Health:
         self._failing_since = 0.0
         self._probes = 0
         self._next_probe_at = 0.0
+        self._too_many_at = float("-inf")
+        self._there_until = float("-inf")  # as far as the latest of such answers tells
         self.refused_probes = 0
         self.is_probing = False
         self.outage: Outage | None = None
@@ -102,11 +111,26 @@ class Health:
         self.begin_outage(cause, now)
         return True
 
+    def on_too_many(self, now: float, tries_at: float) -> None:
+        """Note an answer (429) that there are too many calls; `tries_at` is when the next may be.
+
+        It comes before `on_failure` of the same call.
+        """
+        self._too_many_at = now
+        self._there_until = max(self._there_until, tries_at + _PROBE_CAP_S)
+        if self.outage is not None:
+            self._set_outage(self.outage.began_at, self.outage.cause)
+
+    def may_last_s(self, *, is_refusal: bool) -> float:
+        """Return how long an outage may last at most, where that is bounded."""
+        if is_refusal and self._max_outage_s:
+            return max(self._max_outage_s, _REFUSED_CAP_S)
+        return self._max_outage_s
+
     def begin_outage(self, cause: str, now: float) -> None:
         """Pause: nothing succeeds, or no retry can be paid for."""
         if self.outage is None:
-            began_at = self._failing_since if self._failed_in_a_row else now
-            self.outage = Outage(began_at, began_at + self._max_outage_s, cause)
+            self._set_outage(self._failing_since if self._failed_in_a_row else now, cause)
             self._probes = self.refused_probes = 0
             self._wait_for_probe(now)
 
@@ -115,6 +139,7 @@ class Health:
         self.outage = None
         self.is_probing = False
         self._failed_in_a_row = self._probes = 0
+        self._too_many_at = self._there_until = float("-inf")
         self._outcomes.clear()
 
     def probe_wait_s(self, now: float) -> float | None:
@@ -129,7 +154,7 @@ class Health:
         self.is_probing = False
         self.refused_probes += is_refused
         if self.outage is not None:
-            self.outage = Outage(self.outage.began_at, self.outage.ends_at, cause)
+            self._set_outage(self.outage.began_at, cause)
         self._wait_for_probe(now)
 
     @property
@@ -140,6 +165,12 @@ class Health:
     def is_given_up(self, now: float) -> bool:
         """Whether the outage has lasted for as long as it may."""
         return self.outage is not None and now >= self.outage.ends_at
+
+    def _set_outage(self, began_at: float, cause: str) -> None:
+        is_refusal = self._too_many_at >= began_at
+        ends_at = max(began_at, self._there_until) + self._max_outage_s
+        ends_at = min(ends_at, began_at + self.may_last_s(is_refusal=is_refusal))
+        self.outage = Outage(began_at, ends_at, cause, is_refusal=is_refusal)
 
     def _wait_for_probe(self, now: float) -> None:
         cap = min(_PROBE_CAP_S, _PROBE_BASE_S * 2 ** min(self._probes, 16))

@@ -42,11 +42,15 @@ class CallRate:
         self._quota = per_minute
 
     def wait_s(self, now: float) -> float:
-        """Return how long the next call has to wait; 0 is not at all."""
-        spaced_s = 0.0 if self.per_second is None else max(0.0, self._free_at - now)
-        wait_s = max(spaced_s, self._quota_wait_s(now))
+        """Return how long the next call has to wait, and count it if it has; 0 is not at all."""
+        wait_s = self.due_s(now)
         self.waited += wait_s > 0
         return wait_s
+
+    def due_s(self, now: float) -> float:
+        """Return in how long the next call is due; 0 is now."""
+        spaced_s = 0.0 if self.per_second is None else max(0.0, self._free_at - now)
+        return max(spaced_s, self._quota_wait_s(now))
 
     def _quota_wait_s(self, now: float) -> float:
         if self._quota is None or self.in_minute(now) < self._quota:

@@ -17,7 +17,7 @@ import pytest
 
 from bulkfetch.export.journal import Journal
 from bulkfetch.simulator import Profile
-from bulkfetch.simulator.profile import Window
+from bulkfetch.simulator.profile import Limit, Limits, Window
 
 Bulkfetch = Callable[..., subprocess.CompletedProcess[bytes]]
 Serve = Callable[..., Any]
@@ -58,8 +58,14 @@ def fetched(place: Any) -> Pairs:
         }
 
 
+OUT = {"schedule": (Window(from_s=0, to_s=9e9, outage=True),)}
+REFUSING = {"limits": Limits(max_in_flight=Limit(at=0, past="429"))}
+
+
 @contextmanager
-def out(place: Any, *, seconds: float, after_calls: int = 3) -> Iterator[None]:
+def out(
+    place: Any, how: dict[str, Any] = OUT, *, seconds: float, after_calls: int = 3
+) -> Iterator[None]:
     """Have the service go out once it has answered some more calls with rows, for so long."""
     service = place.simulator._service
     before: Profile = service._profile
@@ -73,7 +79,7 @@ def out(place: Any, *, seconds: float, after_calls: int = 3) -> Iterator[None]:
     def switch() -> None:
         while answered() < begin + after_calls and not is_over.is_set():
             time.sleep(0.01)
-        service._profile = replace(before, schedule=(Window(from_s=0, to_s=9e9, outage=True),))
+        service._profile = replace(before, **how)
         is_over.wait(seconds)
         service._profile = before
 
@@ -142,7 +148,7 @@ def test_an_outage_that_lasts_too_long_ends_the_run(bulkfetch: Bulkfetch, serve:
         assert time.monotonic() - started < 30
     assert result.returncode == 3
     said, command = last_lines(result)
-    assert "The service is unreachable since" in said
+    assert "The service is out since" in said
     assert "answers again" not in said
     assert "the service does not answer" in said
     assert "Kept in the journal: " in said
@@ -172,11 +178,38 @@ def test_an_outage_is_said_once_as_it_begins_and_once_as_it_ends(
         assert events[0]["gives_up_at"] - events[0]["since"] == pytest.approx(600, abs=1)
         assert events[0]["since"] <= events[0]["next_probe_at"] < events[0]["gives_up_at"]
     else:
-        (began,) = [line for line in said if "unreachable since" in line]
-        assert "next probe in" in began
+        (began,) = [line for line in said if "is out since" in line]
+        assert "next try at " in began
         assert "gives up at" in began
         (ended,) = [line for line in said if "answers again" in line]
         assert said.index(began) < said.index(ended)
+
+
+def test_a_service_that_refuses_all_calls_is_not_out_and_not_given_up(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    arguments = place.export(*ALONG, "--max-outage", "1s", "--log-format", "json")
+    # Twice, as where a quota is used up every minute: the second time does not last for longer.
+    with out(place, REFUSING, seconds=9), out(place, REFUSING, seconds=6, after_calls=16):
+        result = bulkfetch(*arguments)
+    assert result.returncode == 0, result.stderr
+    began, ended = [
+        event
+        for event in map(json.loads, result.stderr.decode().splitlines())
+        if event["event"] == "outage"
+    ]
+    assert (began["state"], ended["state"]) == ("began", "ended")
+    assert began["gives_up_at"] is None
+    assert began["next_probe_at"] > began["since"] + 4
+    said = re.fullmatch(
+        r"The service refuses all calls since (\S+): The service asks for fewer calls \(429\)\. "
+        r"All calls wait; next try at (\S+)\.",
+        began["message"],
+    )
+    assert said
+    assert said[1] != said[2]
+    assert "answers again" in ended["message"]
 
 
 def test_a_long_wait_that_the_service_asks_for_is_said_once(
@@ -198,6 +231,6 @@ def test_at_a_terminal_an_outage_is_said_above_the_bar(
     with out(place, seconds=10):
         code, shown = terminal(*place.export(*ALONG))
     assert code == 0
-    assert shown.count("unreachable since") == 1
+    assert shown.count("is out since") == 1
     assert shown.count("answers again") == 1
     assert "ETA" in shown

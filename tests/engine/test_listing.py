@@ -274,6 +274,16 @@ async def test_an_outage_is_waited_for_as_long_as_it_may_last(listing_of: Listen
             assert listing.asked.count("t1") < 120
 
 
+async def test_refusals_are_no_outage_however_short_one_may_be(listing_of: Listen) -> None:
+    def busy(token: str, _times: int) -> Answer:
+        is_busy = token == "t1" and listing.now < 1_300.0
+        return web.Response(status=429) if is_busy else PAGES[token]
+
+    async with listing_of(busy, max_outage_s=20.0) as (listing, run):
+        assert await run() == ("a", "b", "c", "d")
+        assert listing.now >= 1_300
+
+
 async def test_retry_after_is_respected_between_pages(listing_of: Listen) -> None:
     def busy(token: str, times: int) -> Answer:
         if (token, times) == ("t1", 1):

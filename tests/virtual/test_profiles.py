@@ -297,6 +297,55 @@ def test_nothing_but_refusals_is_given_up_when_an_outage_may_last_no_longer() ->
     assert len(simulator.ledger.calls) < 40
 
 
+@pytest.mark.parametrize(
+    ("document", "options"),
+    [
+        (
+            {"limits": {"max_calls_per_min": {"at": 50, "past": "429"}}},
+            Options(batch_size=100, max_outage_s=5),
+        ),
+        (
+            {"faults": {"http_429": 1.0, "only_first_n": 20, "retry_after": "60"}},
+            Options(max_outage_s=20),
+        ),
+        (
+            {"faults": {"http_429": 1.0, "only_first_n": 200}},
+            Options(max_outage_s=1),
+        ),
+    ],
+    ids=["a quota a minute", "a long Retry-After", "refusals alone"],
+)
+def test_a_service_that_refuses_calls_is_not_out_however_short_an_outage_may_be(
+    document: dict[str, dict[str, object]], options: Options
+) -> None:
+    profile = parse_profile({"latency": {"base_ms": 300}, **document})
+    makespan_s, simulator, handed_on = fetch(Case("no", profile, SIZE), options, over_http=False)
+    assert all(handed_on)
+    assert refused(tuple(simulator.ledger.calls), 429)
+    assert makespan_s > 60
+
+
+@pytest.mark.parametrize("more", [{}, {"retry_after": "600"}], ids=["silent", "retry-after"])
+def test_a_service_that_refuses_all_calls_for_ever_is_given_up_in_the_end(
+    more: dict[str, str],
+) -> None:
+    profile = parse_profile({"faults": {"http_429": 1.0, **more}})
+    case = Case("never", profile, SIZE)
+    makespan_s, simulator, handed_on = fetch(case, Options(max_outage_s=60), over_http=False)
+    assert not any(handed_on)
+    assert 7_000 < makespan_s < 7_800
+    assert len(simulator.ledger.calls) < 600
+
+
+def test_an_outage_after_refusals_lasts_as_long_as_any() -> None:
+    schedule = [{"from_s": 100, "to_s": 9e9, "outage": True}]
+    profile = parse_profile({"faults": {"http_429": 1.0}, "schedule": schedule})
+    case = Case("both", profile, SIZE)
+    makespan_s, _, handed_on = fetch(case, Options(max_outage_s=240), over_http=False)
+    assert not any(handed_on)
+    assert 300 < makespan_s < 400
+
+
 def test_a_brown_out_does_not_have_batches_wait_for_long_because_of_their_own_bad_luck() -> None:
     profile = parse_profile(
         {
