@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from itertools import chain
 from typing import TextIO
 
@@ -27,7 +28,7 @@ from bulkfetch.engine.probe import probe
 from bulkfetch.errors import UsageError
 from bulkfetch.http.address import check_base_url
 from bulkfetch.options import Options
-from bulkfetch.plan.beliefs import Beliefs
+from bulkfetch.plan.beliefs import Ratio
 from bulkfetch.plan.cost import Estimate
 from bulkfetch.plan.planner import Planner
 from bulkfetch.plan.rectangle import Axis, Rectangle
@@ -124,7 +125,7 @@ def _show(planned: Planned, stream: TextIO) -> None:
         f"Time is with {counted(planner.workers, 'call')} in flight, longest that of a single "
         "call, risk the chance that its answer passes a limit of the service."
     )
-    console.print("\n".join(_explain(planner.beliefs)))
+    console.print("\n".join(_explain(planned)))
     if planned.calls:
         console.print(f"Measured in {counted(planned.calls, 'call')}; the rows are not kept.")
     else:
@@ -154,7 +155,7 @@ def _figures_of(each: Estimate) -> tuple[str, ...]:
         f"{each.calls:,}",
         f"{each.ids_a_call:,}",
         f"{each.rows:,}",
-        f"{'~' if each.is_guess and each.surplus else ''}{each.surplus:,}",
+        f"{'~' if each.is_rough and each.surplus else ''}{each.surplus:,}",
         _short(each.body_bytes / 1e6),
         _duration(each.seconds),
         _duration(each.call_s),
@@ -162,34 +163,47 @@ def _figures_of(each: Estimate) -> tuple[str, ...]:
     )
 
 
-def _explain(beliefs: Beliefs) -> list[str]:
+class _Basis(Enum):
+    """What a number rests on."""
+
+    KNOWN = ""
+    PARTLY_GUESSED = "partly guessed"
+    GUESSED = "guessed"
+
+    @classmethod
+    def of(cls, belief: Ratio) -> "_Basis":
+        if not belief.is_measured:
+            return cls.GUESSED
+        return cls.PARTLY_GUESSED if belief.is_rough else cls.KNOWN
+
+
+def _explain(planned: Planned) -> list[str]:
     """Say what the estimates rest on, number by number, and what of it is a guess."""
     return [
-        f"  {name}: {text}{'' if is_measured else ' (guessed)'}"
-        for name, text, is_measured in _numbers(beliefs)
+        f"  {name}: {text}{f' ({basis.value})' if basis.value else ''}"
+        for name, text, basis in _numbers(planned)
     ]
 
 
-def _numbers(beliefs: Beliefs) -> list[tuple[str, str, bool]]:
+def _numbers(planned: Planned) -> list[tuple[str, str, _Basis]]:
+    beliefs = planned.planner.beliefs
+
+    def share(belief: Ratio, axis: Axis) -> tuple[str, _Basis]:
+        """Say a share; where no ids are given along the axis, all rows are wanted, for sure."""
+        is_sure = planned.region.side(axis) is None
+        return f"{belief.value:.0%}", _Basis.KNOWN if is_sure else _Basis.of(belief)
+
     call_s, row_s, id_s = beliefs.speed.coefficients()
     speed = f"{call_s:.3f} s and {row_s * 1e6:,.0f} µs a row and {id_s * 1e6:,.0f} µs an id"
     return [
-        ("rows a pair wanted", f"{beliefs.density.value:.4g}", beliefs.density.is_measured),
-        (
-            "of a learner's rows, wanted",
-            f"{beliefs.share_of_learner.value:.0%}",
-            beliefs.share_of_learner.is_measured,
-        ),
-        (
-            "of a course's rows, wanted",
-            f"{beliefs.share_of_course.value:.0%}",
-            beliefs.share_of_course.is_measured,
-        ),
-        ("a call", speed, beliefs.speed.is_measured),
+        ("rows a pair wanted", f"{beliefs.density.value:.4g}", _Basis.of(beliefs.density)),
+        ("of a learner's rows, wanted", *share(beliefs.share_of_learner, Axis.COURSES)),
+        ("of a course's rows, wanted", *share(beliefs.share_of_course, Axis.LEARNERS)),
+        ("a call", speed, _Basis.KNOWN if beliefs.speed.is_measured else _Basis.GUESSED),
         (
             "a row",
             f"{beliefs.bytes_per_row.value:,.0f} bytes",
-            beliefs.bytes_per_row.is_measured,
+            _Basis.of(beliefs.bytes_per_row),
         ),
     ]
 
@@ -220,7 +234,12 @@ def _as_json(planned: Planned) -> dict[str, object]:
             "row_s": row_s,
             "id_s": id_s,
         },
-        "guessed": [name for name, _, is_measured in _numbers(beliefs) if not is_measured],
+        **{
+            basis.value.replace(" ", "_"): [
+                name for name, _, of in _numbers(planned) if of is basis
+            ]
+            for basis in (_Basis.GUESSED, _Basis.PARTLY_GUESSED)
+        },
     }
 
 
@@ -234,6 +253,7 @@ def _estimate_as_json(each: Estimate) -> dict[str, object]:
         "rows": each.rows,
         "surplus": each.surplus,
         "surplus_is_guess": each.is_guess,
+        "surplus_is_partly_guess": each.is_rough and not each.is_guess,
         "body_bytes": each.body_bytes,
         "seconds": round(each.seconds, 3),
         "longest_call_s": round(each.call_s, 3),

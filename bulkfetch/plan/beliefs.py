@@ -19,6 +19,7 @@ GUESSED_CALL_S = 0.3
 GUESSED_ROW_S = 200e-6
 GUESSED_ID_S = 20e-6  # an id is 46 bytes of a request, and a term of somebody's query
 _GUESS_WEIGHS_ROWS = 20.0
+_ROUGH = 0.1  # share of the guess in a belief, from which on it is to be told from a measurement
 _FORGETTING = 0.98  # the last fifty calls count: a service's speed changes with the hour
 _K = 1e-3  # rows and ids are counted in thousands, so that the three unknowns are of a size
 
@@ -45,6 +46,11 @@ class Ratio:
     def is_measured(self) -> bool:
         """Whether anything was measured."""
         return self.bottom > 0
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the guess still makes up a tenth of it."""
+        return self.weight > _ROUGH * (self.weight + self.bottom)
 
     @property
     def value(self) -> float:

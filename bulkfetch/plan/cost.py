@@ -82,6 +82,7 @@ class Estimate:
         call_s: seconds of a call, the longest.
         risk: the chance that the largest answer is too large.
         is_guess: whether the surplus is guessed, not measured.
+        is_rough: whether it still rests on a guess to a part that counts.
     """
 
     shape: Shape
@@ -96,6 +97,7 @@ class Estimate:
     call_s: float
     risk: float
     is_guess: bool
+    is_rough: bool
 
 
 def estimate(shape: Shape, sizes: Sizes, beliefs: Beliefs, bounds: Bounds) -> Estimate:
@@ -131,6 +133,7 @@ def estimate(shape: Shape, sizes: Sizes, beliefs: Beliefs, bounds: Bounds) -> Es
         beliefs,
         bounds,
         is_guess=not all(shares[each].is_measured for each in picked_here),
+        is_rough=any(shares[each].is_rough for each in picked_here),
     )
 
 
@@ -181,6 +184,7 @@ def estimate_cover(
         beliefs,
         bounds,
         is_guess=not beliefs.density_elsewhere.is_measured,
+        is_rough=beliefs.density_elsewhere.is_rough,
     )
 
 
@@ -204,6 +208,7 @@ def _weigh(
     bounds: Bounds,
     *,
     is_guess: bool,
+    is_rough: bool,
 ) -> Estimate:
     """Put seconds and risk to calls that answer so many rows."""
     mean_rows = received / calls.calls
@@ -234,6 +239,7 @@ def _weigh(
         call_s=longest_s,
         risk=risk,
         is_guess=is_guess,
+        is_rough=is_rough,
     )
 
 
@@ -280,9 +286,11 @@ def choose(
     rival = rivals[0]
     if rival.seconds >= kept.seconds:
         return Choice(kept.shape, f"{kept.title}: nothing else is faster")
+    gain = f"{kept.seconds / rival.seconds:,.1f}"
+    faster = "hardly faster" if gain == "1.0" else f"{gain} times as fast"
     return Choice(
         kept.shape,
-        f"{kept.title}: {rival.title} would be {kept.seconds / rival.seconds:,.1f} times as fast, "
+        f"{kept.title}: {rival.title} would be {faster}, "
         "too little to leave the usual way on an estimate",
     )
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,42 @@ def test_probing_replaces_guesses_in_a_few_calls(bulkfetch: Bulkfetch, serve: Se
     beliefs = plan["beliefs"]
     assert beliefs["share_of_learner"] > 0.5  # all courses are asked for
     assert plan["findings"] == []
+
+
+def test_what_a_few_calls_told_is_marked_where_it_still_rests_on_a_guess(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()  # all of its courses are asked for, which no call can tell for sure
+    asked = ("--learners", "learners.txt", "--courses", "courses.txt")
+    connection = ("--url", place.simulator.url, "--token-file", "token.txt")
+    shown = bulkfetch("plan", *asked, *connection, "--probe").stdout.decode()
+    assert re.search(r"of a learner's rows, wanted: \d\d% \(partly guessed\)", shown)
+    assert re.search(r"a row: \d+ bytes\n", shown)
+    assert re.search(r"\(learners-only\)\n +[\d,]+ +[\d,]+ +[\d,]+ +~[\d,]+ ", shown)
+    assert re.search(r"\(learners\)\n +[\d,]+ +[\d,]+ +[\d,]+ +0 ", shown)
+    plan = json.loads(
+        bulkfetch("plan", *asked, *connection, "--probe", "--log-format", "json").stdout
+    )
+    assert "of a learner's rows, wanted" in plan["partly_guessed"]
+    only = plan["shapes"][1]
+    assert (only["surplus_is_guess"], only["surplus_is_partly_guess"]) == (False, True)
+
+
+def test_where_no_courses_are_given_all_of_a_learners_rows_are_wanted_for_sure(
+    bulkfetch: Bulkfetch, tmp_path: Path
+) -> None:
+    write_ids(tmp_path, 2_000, 1)
+    shown = bulkfetch("plan", "--learners", "l.txt").stdout.decode()
+    assert "of a learner's rows, wanted: 100%\n" in shown
+    assert re.search(r"of a course's rows, wanted: \d+% \(guessed\)", shown)
+
+
+def test_a_way_that_is_no_faster_to_speak_of_is_not_said_to_be_1_0_times_as_fast(
+    bulkfetch: Bulkfetch, tmp_path: Path
+) -> None:
+    shown = bulkfetch("plan", *write_ids(tmp_path, 1_000, 300)).stdout.decode()
+    assert "would be hardly faster, too little to leave the usual way" in shown
+    assert "1.0 times" not in shown
 
 
 def test_probing_lists_the_ids_that_the_account_has(bulkfetch: Bulkfetch, serve: Serve) -> None:
