@@ -92,7 +92,7 @@ def publish(journal: Path, output: Path) -> None:
     started = time.perf_counter()
     Journal.open_existing(journal).close()
     opened = time.perf_counter()
-    published = republish(journal, FileSink(output, format_of(output.name)))
+    published = republish(journal, FileSink(output, format_of(output.name))).published
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak_kb = int(status.partition("VmHWM:")[2].split()[0])
     figures = {

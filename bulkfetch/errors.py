@@ -174,10 +174,10 @@ class IncompleteError(BulkfetchError):
         self.quarantined = tuple(quarantined)
         self.failed = tuple(failed)
         parts = [
-            f"{number} {what} (first: {some[0]})"
-            for number, what, some in (
-                (_count_quarantined(self.quarantined), "quarantined", self.quarantined),
-                (f"{len(self.failed):,}", "failed", self.failed),
+            f"{count(some)} {what} (first: {some[0]})"
+            for count, what, some in (
+                (_count_quarantined, "quarantined", self.quarantined),
+                (_count_failed, "failed", self.failed),
             )
             if some
         ]
@@ -235,6 +235,24 @@ def _count_quarantined(entries: Sequence[FailedIds]) -> str:
         return f"{ids:,}"
     of_pairs = counted(pairs, "pair")
     return f"{counted(ids, 'id')} and {of_pairs}" if ids else of_pairs
+
+
+def _count_failed(entries: Sequence[FailedIds]) -> str:
+    """Count the ids that entries name: apart from each other, those of learners with courses."""
+    of_pairs = [entry for entry in entries if entry.is_of_pairs]
+    others = [entry for entry in entries if not entry.is_of_pairs]
+    parts = _count_sides(others)
+    if of_pairs:
+        parts.append(f"pairs of {' and '.join(_count_sides(of_pairs))}")
+    return " and ".join(parts) or "the whole account"
+
+
+def _count_sides(entries: Sequence[FailedIds]) -> list[str]:
+    sides = (
+        ("learner", {unit for entry in entries for unit in entry.learner_ids or ()}),
+        ("course", {unit for entry in entries for unit in entry.course_ids or ()}),
+    )
+    return [counted(len(ids), name) for name, ids in sides if ids]
 
 
 def _name_ids(learners: Sequence[str] | None, courses: Sequence[str] | None) -> str:

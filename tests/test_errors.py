@@ -45,8 +45,20 @@ def test_pairs_that_are_rejected_are_counted_apart_from_ids() -> None:
 
 def test_an_incomplete_run_names_the_first_ids_and_counts_the_rest() -> None:
     text = str(IncompleteError([], [FAILED]))
-    assert "1 failed" in text
+    assert ": 4 learners failed (first: " in text
     assert "4 learners (a, b, c, …): The service failed (500)." in text
+
+
+def test_what_failed_is_counted_in_ids_however_many_calls_were_to_ask_for_it() -> None:
+    batches = [FailedIds((f"{n}a", f"{n}b"), ("c", "d"), "out", 1) for n in range(3)]
+    assert ": pairs of 6 learners and 2 courses failed (first: " in str(
+        IncompleteError([], batches)
+    )
+    mixed = [FAILED, FailedIds(None, ("c",), "out", 1), FailedIds(None, ("c", "e"), "out", 1)]
+    assert ": 4 learners and 2 courses failed (first: " in str(IncompleteError([], mixed))
+    assert ": the whole account failed (first: " in str(
+        IncompleteError([], [FailedIds(None, None, "out", 1)])
+    )
 
 
 @pytest.mark.parametrize(

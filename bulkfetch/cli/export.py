@@ -72,7 +72,8 @@ def export(
             journal = Path(directory) / "journal"
         else:
             journal = arguments.journal or default_journal(arguments.output)
-        settings = _settle(arguments, make_options(), journal, console)
+        options = make_options()
+        settings = _settle(arguments, options, journal, console)
         sink, job = settings.sink, ExportJob(settings)
         del settings  # the job alone holds the ids, so that it can let go of them
         try:
@@ -85,6 +86,7 @@ def export(
                 is_any_kept = result.standing is not None and result.standing.batches > 0
                 result.unwritten = say_unwritten(sink, sink.partial() if is_any_kept else None)
             if isinstance(error, IncompleteError):
+                result.resume = _go_on(error, options.max_quarantined, is_kept=is_kept)
                 say_summary(job, console)
             raise
         if arguments.report is not None:
@@ -94,6 +96,19 @@ def export(
         else:
             result.code = say_stopped(console, stopped_by, resume, Standing.of(job.report()))
     leave(result.code)
+
+
+def _go_on(error: IncompleteError, max_quarantined: int | None, *, is_kept: bool) -> Resume | None:
+    """Say how to go on where as many ids are rejected as end a run: it would end at once again."""
+    if max_quarantined is None or len(error.quarantined) <= max_quarantined:
+        return None
+    arguments = sys.argv[1:]
+    return Resume(
+        resume_command(arguments, is_bounded=False),
+        is_kept,
+        resume_command(arguments, retry_quarantined=True, is_bounded=False),
+        rest="Ask again for the rest, however many ids are rejected, with:",
+    )
 
 
 def _write_report(job: ExportJob, path: Path | None, console: Console) -> None:

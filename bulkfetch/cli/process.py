@@ -8,11 +8,13 @@ import resource
 import shlex
 import signal
 import sys
+from itertools import pairwise
 
 from bulkfetch.errors import LocalError
 from bulkfetch.redact import escape_controls
 from bulkfetch.words import counted
 
+MAX_QUARANTINED = "--max-quarantined"
 RETRY_QUARANTINED = "--retry-quarantined"
 _STANDARD_ERROR = 2
 # Journal with its log, lock, output, spilled sort, event loop, resolver: measured, and half again.
@@ -36,12 +38,21 @@ def stopping_signals() -> list[signal.Signals]:
     return signals
 
 
-def resume_command(arguments: list[str], *, retry_quarantined: bool = False) -> str:
+def resume_command(
+    arguments: list[str], *, retry_quarantined: bool = False, is_bounded: bool = True
+) -> str:
     """Return the command that goes on, from this one's arguments. No argument holds a secret.
 
     It asks again for what was quarantined if told to; else what this run quarantined is left alone.
+    Unless `is_bounded`, any number of ids may be.
     """
     kept = [each for each in arguments if each not in {"--restart", RETRY_QUARANTINED}]
+    if not is_bounded:
+        kept = [
+            each
+            for before, each in pairwise(["", *kept])
+            if MAX_QUARANTINED not in {each, before} and not each.startswith(f"{MAX_QUARANTINED}=")
+        ]
     kept += [RETRY_QUARANTINED] if retry_quarantined else []
     return _command(kept)
 

@@ -71,11 +71,12 @@ def publish(arguments: PublishArguments, console: Console) -> None:
         # In a thread, because a signal reaches Python only between DuckDB's long calls.
         with ThreadPoolExecutor(1) as executor:
             try:
-                published = executor.submit(work).result()
+                done = executor.submit(work).result()
             except (KeyboardInterrupt, TerminatedError) as error:
                 stop.set()
                 exit_later(console, signal_of(error), resume)
                 raise
+        published = done.published
         changes = say_changes(published.changes) or counted(published.bytes_written, "byte")
         console.say(
             "published",
@@ -89,4 +90,6 @@ def publish(arguments: PublishArguments, console: Console) -> None:
             changes=published.changes,
             output=sink.name,
         )
+        if done.lack is not None:
+            raise done.lack
     leave(result.code)

@@ -38,11 +38,13 @@ class Ending:
         code: the exit code, as a number.
         standing: where it stands then, if it can say.
         unwritten: the sentence that says so, if what is incomplete was not written.
+        resume: how to go on, if not as was meant at first.
     """
 
     code: int = ExitCode.COMPLETE
     standing: Standing | None = None
     unwritten: str = ""
+    resume: "Resume | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, N
         yield result
     except BulkfetchError as error:
         result.code = exit_code_of(error)
+        resume = result.resume or resume
         how = None if result.code == ExitCode.USAGE else resume
         if how is not None and how.retry_command and _is_quarantined_alone(error, how):
             how = replace(how, command=how.retry_command)
@@ -239,7 +242,7 @@ def _how(error: BulkfetchError, resume: Resume | None, standing: Standing | None
     parts = [] if standing is None else [str(standing)]
     if _is_quarantined_alone(error, resume):
         if standing is not None and standing.is_mostly_fetched:
-            parts.insert(0, "Everything else was fetched.")
+            parts.insert(0, standing.say_rest())
         parts.append("When what was rejected is mended, ask for it again with:")
     elif isinstance(error, IncompleteError):
         parts.append("Ask again for the rest with:" if resume is None else resume.rest)

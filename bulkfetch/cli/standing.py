@@ -4,18 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from bulkfetch.words import counted
+from bulkfetch.words import counted, counted_side
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the journal holds, and how much of what was asked for, in `unit`, it does not."""
+    """What the journal holds, and how much of what was asked for, in `unit`, it does not.
+
+    `failed` are the ids that ended so, counted for each side.
+    """
 
     rows: int
     batches: int
     missing: int
     asked: int
     unit: str
+    failed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> Self | None:
@@ -31,6 +35,20 @@ class Standing:
             missing=pairs["missing"],
             asked=pairs["asked"],
             unit=name_unit(sides),
+            failed=tuple(
+                counted_side(report["ids"][side]["failed"], side)
+                for side in sides
+                if report["ids"][side]["failed"]
+            ),
+        )
+
+    def say_rest(self) -> str:
+        """Say that all but what was rejected was fetched, and what even so is not known."""
+        if not self.failed:
+            return "Everything else was fetched."
+        return (
+            f"Everything else was fetched, but nothing came of {' and '.join(self.failed)}, which "
+            "what was rejected may hold: that cannot be confirmed as empty."
         )
 
     @property

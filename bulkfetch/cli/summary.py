@@ -1,13 +1,14 @@
 """Say at the end what an export did, and write its report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bulkfetch.cli.console import Console
 from bulkfetch.engine.outcome import SilentCaps
 from bulkfetch.export.atomic import replacing
+from bulkfetch.export.completeness import UNCONFIRMED
 from bulkfetch.export.job import ExportJob
 from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.words import counted, counted_side
@@ -33,7 +34,7 @@ def say_summary(job: ExportJob, console: Console) -> None:
         f"{counted(report['rows'], 'row')}{resumed} in {speed}",
         f"{effort}, {counted(report['splits'], 'split')}, {received}",
         f"{merged}, {counted(report['anomaly_count'], 'unreadable value')}",
-        *_say_ids(report["ids"]),
+        *_say_ids(report["ids"], report["failed"]),
         *_say_besides(report),
     ]
     if report["output"] is not None:
@@ -43,12 +44,20 @@ def say_summary(job: ExportJob, console: Console) -> None:
     console.say("summary", "\n".join(lines), report=report)
 
 
-def _say_ids(ids: Mapping[str, Mapping[str, int] | None]) -> list[str]:
-    """Say for each list what became of its ids."""
+def _say_ids(
+    ids: Mapping[str, Mapping[str, int] | None], failed: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Say for each list what became of its ids.
+
+    Where all that could be was fetched, an id failed only because nothing came of it.
+    """
+    is_rest_fetched = all(entry["cause"] == UNCONFIRMED for entry in failed)
+    did_fail = "not confirmed empty" if failed and is_rest_fetched else "failed"
     lines = [
         f"{counted_side(count['asked'], side)}: {count['returned']:,} returned, "
+        f"{f'{part:,} in part, ' if (part := count['in_part']) else ''}"
         f"{count['confirmed_empty']:,} confirmed empty, "
-        f"{count['quarantined']:,} quarantined, {count['failed']:,} failed"
+        f"{count['quarantined']:,} quarantined, {count['failed']:,} {did_fail}"
         for side, count in ids.items()
         if count is not None
     ]

@@ -1,20 +1,20 @@
-"""What became of every id asked for: returned, confirmed empty, quarantined or failed.
+"""What became of every id asked for: returned, in part, confirmed empty, quarantined or failed.
 
 Pure. What was fetched comes from the journal as rectangles; what could not be fetched, as entries
 that name ids with a cause. Every pair of the region that no finished batch covers is *missing*.
-The four states part the ids of a side; the first that holds is the id's:
+The five states part the ids of a side; the first that holds is the id's:
 
 * *quarantined*: an entry names it as rejected by the service, and a pair of it is missing still.
-* *failed*: an entry names it as not fetched, and a pair of it is missing still; or no row of it
-  came, and a pair of it is missing, whoever is to blame: zero is not unknown.
+* *failed*: no row of it came, and a pair of it is missing, whoever is to blame: zero is not
+  unknown.
+* *in part*: a row of it came, and a pair of it was not fetched that was not rejected either.
 * *returned*: a row of it came.
 * *confirmed empty*: every pair of it was fetched, and no row came.
 
-An entry does not name the ids of a side that it has no list of, or that it covers whole (but for
-ids that are at fault themselves) while its other side is a part: a learner who is rejected takes no
-course with him, and a batch of 100 learners × all courses fails its learners. So an id that is
-returned may lack the pairs with ids of the other side that are named; those are listed with their
-causes.
+An entry does not quarantine the ids of a side that it has no list of, or that it covers whole (but
+for ids that are at fault themselves) while its other side is a part: a learner who is rejected
+takes no course with him. So an id that is returned may lack the pairs with ids of the other side
+that are quarantined; those are listed with their causes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,10 +33,11 @@ UNCONFIRMED = "no enrollment came, but not all was fetched, so that it cannot be
 
 @dataclass(frozen=True, slots=True)
 class IdCounts:
-    """How many ids of a side were asked for, and in which state each ended; the four add up."""
+    """How many ids of a side were asked for, and in which state each ended; the five add up."""
 
     asked: int
     returned: int
+    in_part: int
     confirmed_empty: int
     quarantined: int
     failed: int
@@ -115,6 +116,8 @@ def count_ids(
         }
         for axis in Axis
     }
+    # Whoever is rejected takes nothing of the other side with him.
+    not_fetched = subtract_from(list(missing), map(_rectangle, entries.quarantined))
     counts: dict[Axis, IdCounts | None] = {}
     unconfirmed: list[FailedIds] = []
     for axis in Axis:
@@ -123,10 +126,9 @@ def count_ids(
             counts[axis] = None
             continue
         quarantined = _named(region, axis, entries.quarantined, at_fault)
-        failed = _named(region, axis, entries.failed, at_fault) - quarantined
-        named = quarantined | failed
-        rest = without(without(asked, seen[axis]), named)  # of which no row came
-        unsure_of = frozenset(rest if missing else ())
+        rest = without(without(asked, seen[axis]), quarantined)  # of which no row came
+        failed = _named(region, axis, entries.failed, at_fault).intersection(rest)
+        unsure_of = frozenset(without(rest, failed) if missing else ())
         doubtful = [
             (ids, rectangle)
             for rectangle in missing
@@ -139,10 +141,15 @@ def count_ids(
             for ids, rectangle in doubtful
             for part in (rectangle.replace(axis, ids),)
         ]
+        lacking: set[str] = set()
+        for rectangle in not_fetched:
+            lacking.update(rectangle.side(axis) or asked)
+        in_part = sum(unit in seen[axis] and unit not in quarantined for unit in lacking)
         counts[axis] = IdCounts(
             asked=len(asked),
-            returned=len(asked) - len(named) - len(rest),
-            confirmed_empty=len(rest) - len(unsure),
+            returned=len(asked) - len(quarantined) - len(rest) - in_part,
+            in_part=in_part,
+            confirmed_empty=len(rest) - len(failed) - len(unsure),
             quarantined=len(quarantined),
             failed=len(failed) + len(unsure),
         )

@@ -7,9 +7,9 @@ run that fails or is stopped has one, too. These are its keys (the README explai
   each, the first thousand), null or empty where the run did not get so far as to merge rows;
   `changes` of a table; `rows_surplus`; `anomaly_count`, `anomalies` (the first thousand).
 * `ids`: for learners and courses how many were `asked`, and how many ended `returned`,
-  `confirmed_empty`, `quarantined` and `failed` (see `completeness`); null where no ids were asked
-  for, or not listed yet. `quarantined` and `failed` name them, with `cause`, `attempts` and
-  `tried_at`. `ids_asked` and `confirmed_empty` repeat two of the counts.
+  `in_part`, `confirmed_empty`, `quarantined` and `failed` (see `completeness`); null where no ids
+  were asked for, or not listed yet. `quarantined` and `failed` name them, with `cause`, `attempts`
+  and `tried_at`. `ids_asked` and `confirmed_empty` repeat two of the counts.
 * `pairs` of a learner and a course (or ids, where one side alone was asked for): how many were
   `asked`, how many are `missing`, and how many of those were rejected as pairs, though each of
   their ids was not: `quarantined`; null where the account's ids are not listed yet.

@@ -1,6 +1,7 @@
 """Make a further output from a finished journal, without a call."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bulkfetch.engine.outcome import Unfetched
@@ -12,13 +13,21 @@ from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.plan.region import rest_of
 
 
+@dataclass(frozen=True, slots=True)
+class Republished:
+    """What was written, and why it is not all; None if it is."""
+
+    published: Published
+    lack: IncompleteError | ListingError | None
+
+
 def republish(
     journal_path: Path,
     sink: Sink,
     *,
     partial: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Published:
+) -> Republished:
     """Publish a journal that an export has finished.
 
     Args:
@@ -37,25 +46,27 @@ def republish(
     sink.check()
     journal = Journal.open_existing(journal_path)
     try:
-        if not partial:
-            _require_complete(journal)
-        return publish(journal, sink, should_stop=should_stop)
+        lack = _find_lack(journal)
+        if lack is not None and not partial:
+            raise lack
+        return Republished(publish(journal, sink, should_stop=should_stop), lack)
     finally:
         journal.close()
 
 
-def _require_complete(journal: Journal) -> None:
+def _find_lack(journal: Journal) -> IncompleteError | ListingError | None:
     if journal.covers_region():
-        return
+        return None
     identity = journal.identity
     if not identity.is_settled:
-        raise ListingError(
+        return ListingError(
             f"The journal {journal.path} does not hold all of the account's ids yet: "
             "run the export again."
         )
     missing = rest_of(identity.region, journal.finished())
-    if missing:
-        quarantined, failed = journal.unfetched()
-        before = Unfetched(tuple(quarantined), tuple(failed))
-        unfetched = find_missing(missing, before, Unfetched())
-        raise IncompleteError(unfetched.quarantined, unfetched.failed)
+    if not missing:
+        return None
+    quarantined, failed = journal.unfetched()
+    before = Unfetched(tuple(quarantined), tuple(failed))
+    unfetched = find_missing(missing, before, Unfetched())
+    return IncompleteError(unfetched.quarantined, unfetched.failed)

@@ -17,7 +17,7 @@ from bulkfetch.export.journal import Journal
 
 Bulkfetch = Callable[..., subprocess.CompletedProcess[bytes]]
 Serve = Callable[..., Any]
-STATES = ("returned", "confirmed_empty", "quarantined", "failed")
+STATES = ("returned", "in_part", "confirmed_empty", "quarantined", "failed")
 
 
 def report_of(place: Any) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def test_every_id_is_counted_once_and_those_that_are_not_fetched_are_named(
     assert report["ids"]["learners"] == {
         "asked": len(learners),
         "returned": len(with_rows),
+        "in_part": 0,
         "confirmed_empty": 0,
         "quarantined": 2,
         "failed": len(unsure),
@@ -73,6 +74,7 @@ def test_every_id_is_counted_once_and_those_that_are_not_fetched_are_named(
     assert report["ids"]["courses"] == {
         "asked": len(courses),
         "returned": len(courses) - 1,
+        "in_part": 0,
         "confirmed_empty": 0,
         "quarantined": 1,
         "failed": 0,

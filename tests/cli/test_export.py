@@ -93,7 +93,15 @@ def test_an_unfinished_journal_is_published_only_if_asked_for(
     refused = bulkfetch("publish", "o.csv.bulkfetch", "-o", "p.csv")
     assert (refused.returncode, bad.encode() in refused.stderr) == (3, True)
     assert not (place.directory / "p.csv").exists()
-    assert bulkfetch("publish", "o.csv.bulkfetch", "-o", "p.csv", "--partial").returncode == 0
+    part = bulkfetch("publish", "o.csv.bulkfetch", "-o", "p.csv", "--partial")
+    assert part.returncode == 3
+    said, what, how, command = part.stderr.decode().splitlines()[-4:]
+    assert said == "written to p.csv"
+    assert what.startswith("Not everything that was asked for was fetched: 1 quarantined (first: ")
+    assert bad in what
+    assert how == "Run the export again for the rest, then publish with:"
+    assert command == "  bulkfetch publish o.csv.bulkfetch -o p.csv --partial"
+    assert (place.directory / "p.csv").exists()
     assert bulkfetch("publish", "missing", "-o", "p.csv").returncode == 2
     assert bulkfetch("publish", "learners.txt", "-o", "p.csv").returncode == 6
 

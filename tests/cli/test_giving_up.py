@@ -92,13 +92,14 @@ def out(
         thread.join()
 
 
+@pytest.mark.parametrize("bound", [("--max-quarantined", "5"), ("--max-quarantined=5",)])
 def test_a_run_in_which_everything_is_rejected_is_stopped(
-    bulkfetch: Bulkfetch, serve: Serve
+    bulkfetch: Bulkfetch, serve: Serve, bound: tuple[str, ...]
 ) -> None:
     place = serve()
     learners = sorted(place.account.learner_ids)
     place.simulator._service.poison_learners = frozenset(learners[::4])
-    result = bulkfetch(*place.export(*ALONG, "--max-quarantined", "5"))
+    result = bulkfetch(*place.export(*ALONG, *bound))
     assert result.returncode == 3
     said, command = last_lines(result)
     # A call under way when the sixth was found may find another.
@@ -110,6 +111,16 @@ def test_a_run_in_which_everything_is_rejected_is_stopped(
     assert "Kept in the journal: " in said
     kept = fetched(place)
     assert len(kept) < len(learners) * len(place.account.course_ids) / 2
+    # Of each course something is kept, and not all: none has failed.
+    assert re.search(r"20 courses: 0 returned, \d+ in part, 0 confirmed empty, 0 quarantined", said)
+    ids = re.search(r"pairs of ([\d,]+) learners and 20 courses failed", said)
+    count = re.search(r"600 learners: \d+ returned, (?:(\d+) in part, )?.* (\d+) failed", said)
+    assert ids
+    assert count
+    assert int(ids[1]) == int(count[1] or 0) + int(count[2])
+    # As many again would be rejected: the command that goes on has no bound.
+    assert "for the rest, however many ids are rejected, with:" in said
+    assert "--max-quarantined" not in command
     # When the ids are mended the same command goes on with what was not asked for yet.
     place.simulator._service.poison_learners = frozenset()
     before = len(place.simulator.ledger.calls)

@@ -53,6 +53,28 @@ def test_a_bad_id_is_all_that_is_missing(bulkfetch: Bulkfetch, serve: Serve) -> 
     assert words(result) == "Run the export again for the rest, then publish with:"
 
 
+def test_courses_of_which_nothing_came_may_be_in_what_was_rejected_and_that_is_said(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    place.simulator._service.poison_learners = frozenset(place.account.learner_ids[17:18])
+    courses = [*place.account.course_ids, "no-such-course", "nor-this"]
+    (place.directory / "courses.txt").write_text("\n".join(courses))
+    result = bulkfetch(*place.export())
+    assert result.returncode == 3
+    said = result.stderr.decode()
+    assert (
+        "22 courses: 20 returned, 0 confirmed empty, 0 quarantined, 2 not confirmed empty" in said
+    )
+    unsure = re.search(r"600 learners: .*, 1 quarantined, 0 not confirmed empty", said)
+    assert unsure
+    assert "failed" not in said
+    assert words(result).startswith(
+        "Everything else was fetched, but nothing came of 2 courses, which what was rejected may "
+        "hold: that cannot be confirmed as empty. Kept in the journal: "
+    )
+
+
 def test_an_incomplete_export_says_that_nothing_was_written_and_what_would_be(
     bulkfetch: Bulkfetch, terminal: Callable[..., tuple[int, str]], serve: Serve
 ) -> None:

@@ -1,4 +1,4 @@
-"""Every id asked for ends in one of four states, whatever was fetched and whatever went wrong."""
+"""Every id asked for ends in one of five states, whatever was fetched and whatever went wrong."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -87,7 +87,7 @@ unfetched = st.builds(
     now=unfetched,
     rows=st.sets(st.tuples(st.sampled_from(LEARNERS), st.sampled_from(COURSES))),
 )
-def test_the_four_states_add_up_and_zero_is_never_unknown(
+def test_the_five_states_add_up_and_zero_is_never_unknown(
     region: Rectangle,
     finished: list[Rectangle],
     before: Unfetched,
@@ -123,7 +123,10 @@ def test_the_four_states_add_up_and_zero_is_never_unknown(
             continue
         assert count is not None
         assert count.asked == len(ids)
-        states = (count.returned, count.confirmed_empty, count.quarantined, count.failed)
+        states = (
+            *(count.returned, count.in_part, count.confirmed_empty),
+            *(count.quarantined, count.failed),
+        )
         assert min(states) >= 0
         assert sum(states) == len(ids)
         whole = {
@@ -132,7 +135,14 @@ def test_the_four_states_add_up_and_zero_is_never_unknown(
         assert count.confirmed_empty == len(whole - seen[axis])
         assert count.returned >= len(whole & seen[axis])
         if not missing:
-            assert count.quarantined == count.failed == 0
+            assert count.in_part == count.quarantined == count.failed == 0
+        # What lacks a pair that was not rejected is not returned, and whoever has rows not failed.
+        rejected = pairs_of(region, map(rectangle_of, found.quarantined))
+        lacking = {pair[position] for pair in asked - fetched - rejected}
+        with_rows = seen[axis].intersection(ids)
+        assert count.in_part <= len(with_rows & lacking) <= count.in_part + count.quarantined
+        assert count.returned <= len(with_rows - lacking)
+        assert count.failed <= len(set(ids) - with_rows)
         # Whoever failed is named by an entry, whoever was quarantined by one of those.
         for state, some in (
             (count.quarantined, found.quarantined),
@@ -179,7 +189,9 @@ def test_a_batch_that_fails_names_its_learners_a_pair_at_fault_both_of_its_ids()
     assert learners is not None
     assert courses is not None
     assert (learners.returned, learners.quarantined, learners.failed) == (3, 1, 2)
-    assert (courses.returned, courses.quarantined, courses.failed) == (3, 1, 0)
+    # Of each course something came, but not of the learners of the batch.
+    assert (courses.returned, courses.in_part) == (0, 3)
+    assert (courses.quarantined, courses.failed) == (1, 0)
     assert unconfirmed == ()
     # Neither of them is bad by itself: the pair is counted apart.
     assert count_pairs(region, subtract(region, rest), found) == PairCounts(24, 9, 1)
@@ -211,5 +223,5 @@ def test_ids_at_fault_do_not_make_a_side_a_part() -> None:
     learners, courses = counts[Axis.LEARNERS], counts[Axis.COURSES]
     assert learners is not None
     assert courses is not None
-    assert (learners.returned, learners.quarantined, learners.failed) == (5, 1, 0)
+    assert (learners.in_part, learners.quarantined, learners.failed) == (5, 1, 0)
     assert (courses.returned, courses.failed) == (2, 2)

@@ -133,7 +133,7 @@ def test_a_journal_without_a_record_or_report_has_a_page(
     page = Page((tmp_path / "page.html").read_text("utf-8"))
     assert "Over time" not in page.text
     assert any(
-        "0 returned, 0 confirmed empty, 0 quarantined, 100 failed" in label
+        "0 returned, 0 in part, 0 confirmed empty, 0 quarantined, 100 failed" in label
         for label in page.attribute("aria-label")
     )
 

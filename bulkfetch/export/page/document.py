@@ -33,7 +33,7 @@ from bulkfetch.export.page.pictures import draw_history
 from bulkfetch.export.page.runs import show_runs
 from bulkfetch.words import counted
 
-_STATES = ("returned", "confirmed_empty", "quarantined", "failed")
+_STATES = ("returned", "in_part", "confirmed_empty", "quarantined", "failed")
 
 
 _ENTRIES_SHOWN = 200
@@ -122,18 +122,23 @@ def _completeness(report: Json) -> str:
         ]
         for side, count in counts.items()
     ]
-    heads = ["", "Asked for", "Returned", "Confirmed empty", "Quarantined", "Failed"]
+    heads = ["", "Asked for", *map(_name_state, _STATES)]
     bars = "".join(
         f"<h3>{escape(side.capitalize())}</h3>{_bar(side, count)}"
         for side, count in counts.items()
         if count["asked"]
     )
     words = (
-        "<p class='faint'>Returned: a row came. Confirmed empty: everything was fetched, and no row"
-        " came. Quarantined: the service rejects the id. Failed: it could not be fetched.</p>"
+        "<p class='faint'>Returned: a row came. In part: a row came, and not all was fetched."
+        " Confirmed empty: everything was fetched, and no row came. Quarantined: the service"
+        " rejects the id. Failed: it could not be fetched.</p>"
     )
-    key = legend([(state, state.replace("_", " ").capitalize(), "") for state in _STATES])
+    key = legend([(state, _name_state(state), "") for state in _STATES])
     return section("Completeness", table(heads, rows) + bars + key + words + more)
+
+
+def _name_state(state: str) -> str:
+    return state.replace("_", " ").capitalize()
 
 
 def _besides(report: Json) -> str:
@@ -161,7 +166,7 @@ def _besides(report: Json) -> str:
 
 
 def _bar(side: str, count: Json) -> str:
-    """Draw the four states as one bar."""
+    """Draw the states as one bar."""
     x, boxes = 0.0, []
     for state in _STATES:
         width = 1000 * int(count[state]) / int(count["asked"])
