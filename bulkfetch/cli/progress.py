@@ -6,7 +6,7 @@ time in which it refuses all calls, if it lasts; a long wait that the service as
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Protocol
@@ -17,6 +17,7 @@ from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
+    Task,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -56,7 +57,7 @@ async def show_progress(job: Job, console: Console) -> None:
         with _bar(console) as (bar, update):
 
             def look() -> None:
-                update(job)
+                update(job, is_over=False)
                 if line := news.note(job.progress()):
                     bar.console.print(Text(escape_controls(line.text)), soft_wrap=True)
 
@@ -66,6 +67,7 @@ async def show_progress(job: Job, console: Console) -> None:
                     await anyio.sleep(_BAR_EVERY_S)
             finally:  # an outage may have ended since the last look, here and below
                 look()
+                update(job, is_over=True)
     if console.is_quiet:
         return
     try:
@@ -186,8 +188,25 @@ class _TwoLines(Progress):
         yield Text(f"{'':11}{self.below}")
 
 
+class _Remaining(TimeRemainingColumn):
+    """The time that is left, unless the run is over, whatever it has left undone."""
+
+    def render(self, task: Task) -> Text:
+        """Return it with its name."""
+        if task.fields["is_over"]:
+            return Text("")
+        return Text("ETA ").append_text(super().render(task))
+
+
+class Update(Protocol):
+    """Brings the bar up to date."""
+
+    def __call__(self, job: Job, *, is_over: bool) -> None:
+        """Show where the job stands."""
+
+
 @contextlib.contextmanager
-def _bar(console: Console) -> Iterator[tuple[Progress, Callable[[Job], None]]]:
+def _bar(console: Console) -> Iterator[tuple[Progress, Update]]:
     """Draw the bar; the function given with it brings it up to date."""
     rich_console = RichConsole(file=console.stream, markup=False, highlight=False)
     bar = _TwoLines(
@@ -195,15 +214,14 @@ def _bar(console: Console) -> Iterator[tuple[Progress, Callable[[Job], None]]]:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[share]}", markup=False),
         TextColumn("{task.fields[ids]}", markup=False),
-        TextColumn("ETA", markup=False),
-        TimeRemainingColumn(compact=True),
+        _Remaining(compact=True),
         console=rich_console,
     )
     started = time.monotonic()
     with bar:
-        task = bar.add_task("opening", total=None, ids="", share="")
+        task = bar.add_task("opening", total=None, ids="", share="", is_over=False)
 
-        def update(job: Job) -> None:
+        def update(job: Job, *, is_over: bool) -> None:
             state = job.progress()
             elapsed = max(time.monotonic() - started, 0.001)
             speed = (state.rows - state.resumed_rows) / elapsed
@@ -215,6 +233,7 @@ def _bar(console: Console) -> Iterator[tuple[Progress, Callable[[Job], None]]]:
                 completed=state.ids_done,
                 ids=_count_ids(state),
                 share=_share(state),
+                is_over=is_over,
             )
 
         yield bar, update

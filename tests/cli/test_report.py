@@ -47,6 +47,26 @@ def test_a_run_that_is_killed_has_its_last_second_on_the_page(
     assert "was killed" in page
 
 
+def test_the_page_of_an_incomplete_export_counts_its_duplicates(
+    exported: Any, bulkfetch: Callable[..., Any]
+) -> None:
+    assert bulkfetch("report", "o.csv.bulkfetch", "-o", "page.html").returncode == 0
+    page = (exported.directory / "page.html").read_text("utf-8")
+    assert "<dt>Duplicates</dt><dd>0</dd>" in page
+    assert "Not published." in page
+
+
+def test_the_page_says_that_an_export_went_to_standard_output(
+    serve: Callable[..., Any], bulkfetch: Callable[..., Any]
+) -> None:
+    place = serve()
+    assert bulkfetch(*place.export("--journal", "j", output="-")).returncode == 0
+    assert bulkfetch("report", "j", "-o", "page.html").returncode == 0
+    page = (place.directory / "page.html").read_text("utf-8")
+    assert "Published to <code>standard output</code>" in page
+    assert "Not published" not in page
+
+
 @pytest.mark.usefixtures("exported")
 def test_the_page_replaces_neither_the_journal_nor_a_directory(
     bulkfetch: Callable[..., Any],

@@ -85,6 +85,8 @@ def test_an_incomplete_export_says_that_nothing_was_written_and_what_would_be(
     assert "publishing" not in shown
     assert "99%" in shown
     assert "100%" not in shown
+    assert "ETA" in shown
+    assert "ETA" not in shown[shown.rindex("99%") :]  # nothing is under way any more
     written = "Nothing was written to o.csv; --partial writes what was fetched to o.partial.csv."
     assert f"\n{written}\n" in shown
     assert not (place.directory / "o.csv").exists()

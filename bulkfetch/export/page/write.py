@@ -52,7 +52,14 @@ def _gather(journal: Journal) -> PageData:
     statistics["this_run"] = (before.get("statistics") or {}).get("this_run")
     whole, whole_before = statistics["all_runs"], (before.get("statistics") or {}).get("all_runs")
     whole["ended_at"] = (whole_before or {}).get("ended_at")
-    published = {key: before.get(key) for key in _OF_PUBLICATION if before.get("output")}
+    # An incomplete export has merged its rows, too; a run killed since may have added some.
+    is_merged = before.get("duplicates") is not None
+    if before.get("output") or (is_merged and (whole_before or {}).get("rows") == whole["rows"]):
+        published = {key: before.get(key) for key in _OF_PUBLICATION}
+        if before.get("complete") and not before.get("output"):
+            published["output"] = "standard output"
+    else:
+        published = {}
     learned, runs = journal.recall("pace"), journal.runs()
     return PageData(
         endpoint=journal.identity.endpoint,
