@@ -27,6 +27,7 @@ _UNEQUAL_COVERS = 2.0  # the largest call around listed pairs, as a multiple of 
 _UNEQUAL_LEARNERS = 3.0  # the busiest learner of a batch of one, as a multiple of the mean
 _MARGIN_OF_GUESSES = 2.0
 _MARGIN = 1.25
+_MOST_RISK = 0.43  # three quarters of what gateways allow, by the largest answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,8 @@ def choose(
 ) -> Choice:
     """Choose the cheapest shape, if it beats the current one by a margin.
 
+    Not one whose answers are rather likely to be too large: what they cost then, nobody knows.
+
     Args:
         estimates: of all legal shapes, the usual one first.
         current: the shape that is left only for a much better one; the usual one if not given.
@@ -269,10 +272,12 @@ def choose(
     by_shape = {each.shape: each for each in estimates}
     kept = by_shape.get(current, estimates[0]) if current else estimates[0]
     # Cutting both lists is what the caps of the others come to; it is there to be pinned.
-    rivals = sorted(
+    others = sorted(
         (each for each in estimates if each is not kept and each.shape is not Shape.BOTH),
         key=lambda each: each.seconds,
     )
+    most_risk = max(_MOST_RISK, kept.risk)
+    rivals = [each for each in others if each.risk <= most_risk]
     for rival in rivals:
         needed = max(margin, _MARGIN_OF_GUESSES) if rival.is_guess else margin
         if rival.seconds * needed < kept.seconds and kept.seconds - rival.seconds > worth_s:
@@ -281,18 +286,17 @@ def choose(
                 f"{rival.title}: {kept.seconds / rival.seconds:,.1f} times as fast as "
                 f"{kept.title}, with {_effort(rival)} against {_effort(kept)}",
             )
-    if not rivals:
+    if not others:
         return Choice(kept.shape, f"{kept.title}: nothing else is possible")
-    rival = rivals[0]
+    rival = others[0]
     if rival.seconds >= kept.seconds:
         return Choice(kept.shape, f"{kept.title}: nothing else is faster")
     gain = f"{kept.seconds / rival.seconds:,.1f}"
     faster = "hardly faster" if gain == "1.0" else f"{gain} times as fast"
-    return Choice(
-        kept.shape,
-        f"{kept.title}: {rival.title} would be {faster}, "
-        "too little to leave the usual way on an estimate",
-    )
+    why_not = "too little to leave the usual way on an estimate"
+    if rival.risk > most_risk:
+        why_not = f"but an answer may well be too large ({rival.risk:.0%} risk)"
+    return Choice(kept.shape, f"{kept.title}: {rival.title} would be {faster}, {why_not}")
 
 
 def _effort(of: Estimate) -> str:

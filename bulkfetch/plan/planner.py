@@ -78,6 +78,7 @@ class Planner:
         self._cuts: dict[Shape, list[Cut]]
         self._cut_with: int
         self._probed: set[Shape] = set()
+        self._favourite: Shape | None = None  # to be tried with one batch, and then taken
         self._always_sent: frozenset[Axis] = frozenset()
         self._notes = 0
         # Of late calls along the axis of the shape in use: what the pace has come to.
@@ -158,9 +159,27 @@ class Planner:
         self._total = self._left = self._rest_pairs
         if not rectangles:
             return
-        self.choice = self._choose(self.estimates())
+        found = self.estimates()
+        self.choice = chosen = self._choose(found)
+        if self._is_bold(chosen, found):
+            usual, self._favourite = found[0], chosen.shape
+            self.choice = Choice(usual.shape, f"{usual.title}, while another way is tried")
         frontier.add(*self._cut(self.shape))
-        self._probe(self.estimates(), _MARGIN)
+        if chosen is self.choice:
+            self._probe(found, _MARGIN)
+        else:
+            self._add_probe(chosen.shape, _of(found, chosen.shape))
+
+    def _is_bold(self, chosen: Choice, found: Sequence[Estimate]) -> bool:
+        """Whether a choice is a guess that leads far from the small batches that are pinned."""
+        return (
+            self._pinned is None
+            and self.pinned_size is not None
+            and chosen.shape is not found[0].shape
+            and _of(found, chosen.shape).is_guess
+            and len(chosen.shape.unsent) == 1
+            and not isinstance(self._region, PairSet)
+        )
 
     def follow(self, *, workers: int, per_second: float | None) -> None:
         """Reckon with so many calls in flight and so many in a second, None for any number."""
@@ -262,7 +281,7 @@ class Planner:
         if self._notes < self._bounds.settled_after and not isinstance(self._region, PairSet):
             return
         found = self.estimates()
-        current = next(each for each in found if each.shape is self.shape)
+        current = _of(found, self.shape)
         if current.seconds < self._bounds.worth_s:
             return
         # Where batches and places grow by themselves, what is left may take less than it seems.
@@ -272,7 +291,7 @@ class Planner:
         choice = choose(considered, current=self.shape, margin=margin, worth_s=self._bounds.worth_s)
         # A cover of listed pairs is made for a batch size.
         ratio = frontier.batch_size / self._cut_with if isinstance(self._region, PairSet) else 1
-        chosen = next(each for each in found if each.shape is choice.shape)
+        chosen = _of(found, choice.shape)
         if chosen.is_guess and chosen is not current and not isinstance(self._region, PairSet):
             if choice.shape not in self._probed and self._may_probe(chosen, current):
                 self._add_probe(choice.shape, chosen)
@@ -292,7 +311,7 @@ class Planner:
         cannot tell well what rows cost, least of all while they stood in a queue. Where the rate
         makes calls dear, there is nothing to tell.
         """
-        if found.shape is self.shape:
+        if found.shape in {self.shape, self._favourite}:
             return True
         rows = (found.rows + found.surplus) / found.calls
         is_bold = rows > self.beliefs.most_rows and not found.is_guess
@@ -304,7 +323,7 @@ class Planner:
         """Ask for one batch in a shape whose surplus is a guess, if at its best it would pay."""
         if self._pinned is not None or isinstance(self._region, PairSet):
             return
-        current = next(each for each in found if each.shape is self.shape)
+        current = _of(found, self.shape)
         for each in found:
             shape = each.shape
             if len(shape.unsent) != 1 or not each.is_guess or shape in self._probed:
@@ -460,3 +479,7 @@ class Planner:
             courses = max(1.0, courses * share)
         listed = None if sizes.listed is None else max(1.0, sizes.listed * share)
         return Sizes(learners, courses, listed)
+
+
+def _of(found: Sequence[Estimate], shape: Shape) -> Estimate:
+    return next(each for each in found if each.shape is shape)

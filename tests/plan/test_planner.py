@@ -1,6 +1,7 @@
 """The planner: exact covers whatever the shape and however often it changes, and few calls."""
 
 import functools
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -255,6 +256,41 @@ def test_three_courses_and_a_million_learners_are_no_ten_thousand_calls() -> Non
         chosen = next(each for each in planner.estimates() if each.shape is planner.shape)
         assert chosen.calls <= 1_000
         assert chosen.risk < (0.1 if batch_size is None else 0.5)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "workers", "per_second"), [(100, 10, 2.0), (20, 2, math.inf), (50, 2, 3.0)]
+)
+def test_small_batches_that_are_pinned_do_not_become_giant_answers(
+    batch_size: int, workers: int, per_second: float
+) -> None:
+    """Few calls for all learners would be faster on paper, if the service answered so much."""
+    region = make_rectangle(many("l", 100_000), many("c", 300))
+    bounds = Bounds(batch_size=batch_size, workers=workers, per_second=per_second)
+    planner = Planner(region, bounds)
+    assert planner.shape is Shape.LEARNERS
+    assert "may well be too large" in planner.choice.reason
+
+
+def test_a_guess_is_tried_with_one_batch_before_small_ones_that_are_pinned_are_left() -> None:
+    learners = many("l", 100_000)
+    region = make_rectangle(learners, many("c", 3))
+    planner = Planner(region, Bounds(batch_size=100))
+    assert planner.shape is Shape.COURSES_ONLY
+    frontier = Frontier(batch_size=100)
+    planner.begin([region], frontier)
+    first, second = frontier.take(), frontier.take()
+    assert first is not None
+    assert second is not None
+    assert (first.named(Axis.LEARNERS), first.width(Axis.COURSES)) == (None, 1)
+    assert second.width(Axis.LEARNERS) == 100
+
+    planner = Planner(region, Bounds(batch_size=100))
+    account = Account(lambda learner: ["c000001"] if learner.endswith("0") else [], learners)
+    outcome = run(region, account, planner)
+    assert Counter(outcome.kept) == wanted_rows(region, account)
+    assert outcome.calls < 50  # 1,000 along the learners
+    assert planner.shape is Shape.COURSES_ONLY
 
 
 def test_a_hundred_thousand_learners_in_fifty_courses_are_a_thousand_calls_at_most() -> None:
