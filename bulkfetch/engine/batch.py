@@ -38,6 +38,8 @@ class OpenBatch:
         failed_last_at: when it failed last, on the same clock.
         in_vain: how often it failed since another call succeeded.
         tried_at: when it was asked for last, in seconds since 1970.
+        answered_at: when the answer came that an earlier run has kept; None for an answer of now.
+        shelved: what an answer that is kept until its check asked for; None if none is kept.
     """
 
     number: int
@@ -52,6 +54,8 @@ class OpenBatch:
     failed_last_at: float = float("-inf")
     in_vain: int = 0
     tried_at: float | None = None
+    answered_at: float | None = None
+    shelved: Rectangle | None = None
 
 
 def name_failed(rectangle: Rectangle, cause: str, batch: OpenBatch | None) -> FailedIds:

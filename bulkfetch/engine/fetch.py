@@ -16,6 +16,7 @@ from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.pool import Places
 from bulkfetch.engine.reactions import RunLimits
 from bulkfetch.engine.run import Run, TakeBack
+from bulkfetch.engine.shelf import Shelf
 from bulkfetch.options import Options
 from bulkfetch.pace.controller import MAX_WORKERS, Pace, PaceSettings
 from bulkfetch.pace.timeline import Timeline
@@ -68,6 +69,7 @@ async def fetch_region(
     complete: frozenset[Axis] = frozenset(),
     caps: Caps | None = None,
     take_back: TakeBack | None = None,
+    shelf: Shelf[RowsT] | None = None,
 ) -> Unfetched:
     """Fetch everything in these disjoint rectangles and hand finished batches on.
 
@@ -83,6 +85,7 @@ async def fetch_region(
         complete: the axes whose ids are all that the account has.
         caps: what earlier runs proved of the service's silent caps.
         take_back: see `Run`.
+        shelf: likewise.
 
     Returns:
         What could not be fetched; empty means complete.
@@ -104,6 +107,7 @@ async def fetch_region(
         counters=counters,
         planner=make_planner(region, options, complete),
         take_back=take_back,
+        shelf=shelf,
     )
     return await run.execute(rectangles)
 

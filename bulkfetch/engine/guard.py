@@ -81,8 +81,14 @@ class Guard(Generic[RowsT]):
         self._counters = counters
         self._contradictions = 0
 
-    async def check(self, fetched: Fetched[RowsT]) -> Fetched[RowsT]:
+    async def check(
+        self, fetched: Fetched[RowsT], keep: Callable[[], Awaitable[None]]
+    ) -> Fetched[RowsT]:
         """Find out whether an answer is whole, unless that is known already.
+
+        Args:
+            fetched: the answer.
+            keep: awaited before that takes calls, for the run may end before it is known.
 
         Returns:
             It, or a newer one if the data have changed meanwhile.
@@ -94,12 +100,13 @@ class Guard(Generic[RowsT]):
         caps, rectangle = self._caps, fetched.rectangle
         caps.check_width(rectangle)
         if caps.limit is None or self._judge(fetched) is Suspicion.NONE:
-            await self._check_ids(fetched)
+            await self._check_ids(fetched, keep)
         is_drawn = caps.draws_next
         suspicion = self._judge(fetched, is_drawn=is_drawn)
         caps.note(rectangle, volume_of(fetched), _with_rows(fetched))
         if suspicion is Suspicion.NONE:
             return fetched
+        await keep()
         async with self._turns.take(volume_of(fetched)):
             return await self._check_rows(fetched, is_drawn=is_drawn)
 
@@ -120,7 +127,9 @@ class Guard(Generic[RowsT]):
         is_divisible = fetched.rectangle.pairs > 1
         return self._caps.judge(volume_of(fetched), is_drawn=is_drawn, is_divisible=is_divisible)
 
-    async def _check_ids(self, fetched: Fetched[RowsT]) -> None:
+    async def _check_ids(
+        self, fetched: Fetched[RowsT], keep: Callable[[], Awaitable[None]]
+    ) -> None:
         """Find out whether the ends of an answer's id lists were read, unless that is known.
 
         Raises:
@@ -129,6 +138,7 @@ class Guard(Generic[RowsT]):
         caps, rectangle, before = self._caps, fetched.rectangle, _with_rows(fetched)
         if not caps.reorder(rectangle, before):
             return
+        await keep()
         async with self._turns.take(volume_of(fetched)):
             for asked in caps.reorder(rectangle, before):  # others may have settled it meanwhile
                 answer = await self._ask(asked.rectangle)

@@ -11,6 +11,7 @@ doing do not count against the batch. What becomes of a batch in the end is deci
 `bulkfetch.engine.reactions`.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,7 @@ from bulkfetch.engine.hedging import Hedging
 from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.pool import Places, Pool, StoppedError
 from bulkfetch.engine.reactions import Reactions, RunLimits, is_of_the_answer
+from bulkfetch.engine.shelf import Shelf, ShelvedAnswer
 from bulkfetch.errors import (
     CallError,
     ContentError,
@@ -55,6 +57,10 @@ _OPEN_PER_PLACE = 2
 _TIMEOUTS_BEFORE_SPLIT = 2
 _TIMEOUTS_BEFORE_SPLIT_OF_SMALL = 4
 _ATTEMPTS_OF_A_SUSPECT = 3
+_SHELVED = (
+    "fetched, and kept for the next run: this one ended before it was clear that the service left "
+    "out nothing."
+)
 _FORGOTTEN = "not fetched, though nothing stopped the run: this is a bug in bulkfetch."
 
 
@@ -75,6 +81,7 @@ class Run(Generic[RowsT]):
         take_back: awaited with the caps when batches that were handed on may be cut short; forgets
             them, of this run and of earlier ones, and returns what they asked for. By default the
             rows stay with whoever took them, and come again.
+        shelf: keeps answers while they wait for their check; None if they may be lost then.
     """
 
     def __init__(
@@ -90,10 +97,13 @@ class Run(Generic[RowsT]):
         counters: Counters,
         planner: Planner | FixedPlan,
         take_back: TakeBack | None = None,
+        shelf: Shelf[RowsT] | None = None,
     ) -> None:
         self._planner = planner
         self._handed_on: list[tuple[Rectangle, Volume]] = []
         self._take_back = take_back
+        self._shelf = shelf
+        self._earlier = deque(() if shelf is None else shelf.earlier)
         self._caps_revision = caps.revision
         self._caller = caller
         self._caps = caps
@@ -122,6 +132,8 @@ class Run(Generic[RowsT]):
         self._frontier = Frontier(batch_size=size)
         # Of long lists of pairs that takes seconds, and others may share the loop.
         await self._runtime.offload(self._planner.begin, rectangles, self._frontier)
+        for shelved in self._earlier:
+            self._planner.expect(shelved.rectangle)
         self._pool = Pool(
             self._places, self._runtime, deadline=self._limits.deadline, on_stop=self._note_stop
         )
@@ -157,6 +169,8 @@ class Run(Generic[RowsT]):
             with self._places.in_use():
                 async with anyio.create_task_group() as group:
                     self._group = group
+                    if self._earlier:
+                        group.start_soon(self._check_earlier)
                     self._staff()
         except BaseExceptionGroup as failures:
             raise first_cause(failures) from None
@@ -165,7 +179,10 @@ class Run(Generic[RowsT]):
         cause = self._stopped_because or _FORGOTTEN
         for batch in self._open:
             if batch.rectangle is not None:
-                self._reactions.fail(batch.rectangle, cause, batch)
+                is_kept = batch.shelved is not None
+                self._reactions.fail(batch.rectangle, _SHELVED if is_kept else cause, batch)
+        for shelved in self._earlier:
+            self._reactions.fail(shelved.rectangle, _SHELVED, None)
         for rectangle in (*self._frontier.remaining(), *self._reactions.withheld()):
             self._reactions.fail(rectangle, cause, None)
         return self._counters.unfetched()
@@ -207,18 +224,43 @@ class Run(Generic[RowsT]):
             self._working -= 1
         self._staff()
 
-    async def _see_through(self, batch: OpenBatch) -> bool:
-        """Take a batch and fetch it, or decide what becomes of it; False if there was none."""
+    async def _check_earlier(self) -> None:
+        """See through what an earlier run has kept: the check of the largest settles the others."""
+        self._working += 1
+        try:
+            while self._earlier and not self._pool.is_stopped:
+                number = next(self._places.batches)
+                shelved = self._earlier.popleft()
+                batch = OpenBatch(number, shelved.rectangle, self._runtime.wall_clock())
+                batch.axis = default_cut(shelved.rectangle).axis
+                batch.shelved = shelved.rectangle
+                self._open.add(batch)
+                await self._see_through(batch, shelved)
+        except StoppedError:
+            pass
+        finally:
+            self._working -= 1
+        self._staff()
+
+    async def _see_through(
+        self, batch: OpenBatch, shelved: ShelvedAnswer[RowsT] | None = None
+    ) -> bool:
+        """Take a batch and fetch it, or decide what becomes of it; False if there was none.
+
+        What was `shelved` is only checked, unless that shows that it has to be asked for again.
+        """
         while True:
             try:
-                await self._fetch(batch)
+                await self._fetch(batch, shelved)
             except FatalError:
                 raise
             except CallError as error:
                 await self._doubt()
                 if await self._is_service_out(batch, error):
+                    shelved = None
                     continue
                 assert batch.rectangle is not None
+                await self._unshelve(batch)
                 self._close(batch)
                 self._reactions.react(
                     batch,
@@ -240,8 +282,10 @@ class Run(Generic[RowsT]):
         if batch.rectangle is not None:
             self._reactions.note_closed(batch.rectangle)
 
-    async def _fetch(self, batch: OpenBatch) -> None:
+    async def _fetch(self, batch: OpenBatch, shelved: ShelvedAnswer[RowsT] | None) -> None:
         """Call for a batch until it succeeds or is not worth another attempt.
+
+        What was `shelved` is the first attempt.
 
         Raises:
             CallError: the last attempt's.
@@ -258,7 +302,13 @@ class Run(Generic[RowsT]):
         # Nearly all batches succeed at once, and need none of what retries do.
         failure: TransientError | None = None
         try:
-            await self._attempt(batch)
+            answer = None if shelved is None else await shelved.load()
+            if answer is None:
+                await self._attempt(batch)
+            else:
+                batch.attempts, batch.started_at = answer.attempts, answer.started_at
+                batch.answered_at = answer.ended_at
+                await self._check(batch, answer.fetched)
         except TransientError as error:
             failure = error
         else:
@@ -286,10 +336,34 @@ class Run(Generic[RowsT]):
         fetched = await self._calls.make(lambda: self._ask(batch), batch=batch.number)
         if fetched is not None:
             assert batch.rectangle is not None
+            batch.answered_at = None
             self._pace.quota.on_success(batch.cost)
             if self._reactions.note_success(batch.rectangle):
                 self._staff()
-            await self._finish(batch, await self._guard.check(fetched))
+            await self._check(batch, fetched)
+
+    async def _check(self, batch: OpenBatch, fetched: Fetched[RowsT]) -> None:
+        """Hand an answer on as soon as it is clear that it is whole; keep it until then.
+
+        Raises:
+            CallError: it is not, or a call that was to tell failed.
+            StoppedError: no call may begin any more.
+        """
+        if batch.shelved not in {None, fetched.rectangle}:
+            await self._unshelve(batch)
+
+        async def keep() -> None:
+            if self._shelf is not None and batch.shelved is None:
+                await self._shelf.keep(self._as_finished(batch, fetched))
+                batch.shelved = fetched.rectangle
+
+        await self._finish(batch, await self._guard.check(fetched, keep))
+
+    async def _unshelve(self, batch: OpenBatch) -> None:
+        """Forget the answer to a batch that was kept: it is asked for again."""
+        if self._shelf is not None and batch.shelved is not None:
+            await self._shelf.forget(batch.shelved)
+            batch.shelved = None
 
     def _refused(self) -> dict[Axis, int]:
         """Return the smallest numbers of ids of a side that calls are not to name any more."""
@@ -348,9 +422,7 @@ class Run(Generic[RowsT]):
     async def _finish(self, batch: OpenBatch, fetched: Fetched[RowsT]) -> None:
         """Hand a batch's rows on, and count it as finished."""
         assert batch.rectangle is not None
-        await self._hand_on(
-            Batch(fetched, batch.attempts, batch.started_at, self._runtime.wall_clock())
-        )
+        await self._hand_on(self._as_finished(batch, fetched))
         if self._take_back is None:
             self._handed_on.append((fetched.rectangle, volume_of(fetched)))
         if self._guard.is_doubtful(fetched):  # what proved that came while it was handed on
@@ -368,6 +440,10 @@ class Run(Generic[RowsT]):
             seconds=fetched.latency_s / self._pace.concurrency.slowdown,  # without the queue
         )
         counters.add_anomalies(fetched.anomalies)
+
+    def _as_finished(self, batch: OpenBatch, fetched: Fetched[RowsT]) -> Batch[RowsT]:
+        ended_at = batch.answered_at or self._runtime.wall_clock()
+        return Batch(fetched, batch.attempts, batch.started_at, ended_at)
 
     async def _doubt(self) -> None:
         """Ask again, in parts, for what may be cut short by a cap that was proven since it came."""

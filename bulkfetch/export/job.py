@@ -10,7 +10,7 @@ import contextlib
 import functools
 import gc
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,16 +20,19 @@ import anyio
 import pyarrow as pa
 
 from bulkfetch.engine.batch import Batch
-from bulkfetch.engine.call import Caller, HttpExchange
+from bulkfetch.engine.call import Caller, Fetched, HttpExchange
 from bulkfetch.engine.caps import Caps, Volume
 from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.fetch import fetch_region, make_pace
 from bulkfetch.engine.listing import ListedPage, Lister
 from bulkfetch.engine.outcome import Counters
 from bulkfetch.engine.pool import Places
+from bulkfetch.engine.shelf import Shelf, ShelvedAnswer
 from bulkfetch.errors import FailedIds, IncompleteError, LocalError, SinkError
 from bulkfetch.export.discovery import discover
 from bulkfetch.export.journal import FinishedBatch, Journal, JournalIdentity
+from bulkfetch.export.journal_codec import occurring_ids
+from bulkfetch.export.journal_unproven import UnprovenAnswer
 from bulkfetch.export.publish import Published, publish
 from bulkfetch.export.report import Findings, effort_of, make_report, read_findings
 from bulkfetch.export.sinks.nowhere import Nowhere
@@ -37,8 +40,8 @@ from bulkfetch.export.sinks.sink import Sink
 from bulkfetch.options import Options
 from bulkfetch.pace import learned
 from bulkfetch.pace.controller import Pace
-from bulkfetch.plan.rectangle import Axis, Rectangle
-from bulkfetch.plan.region import Region, rest_of
+from bulkfetch.plan.rectangle import Axis, Rectangle, subtract_from
+from bulkfetch.plan.region import Region, count_wanted, rest_of
 from bulkfetch.runtime import Runtime
 from bulkfetch.service import Credentials, open_service
 from bulkfetch.wire.arrow import ArrowDecoder
@@ -49,6 +52,8 @@ OPERATION = "getEnrollments"
 _SHORTEST_S = 0.001
 LISTS = ("quarantined", "failed")
 _NOTES_EVERY_S = 0.5
+# What the service answers now tells whether an answer was whole if the service is as it was then.
+_UNPROVEN_KEPT_S = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +214,10 @@ class ExportJob:
         identity = await self._offload(lambda: journal.identity)
         region = identity.region
         missing: list[Rectangle] = []
+        unproven: list[UnprovenAnswer] = []
         if identity.is_settled:
-            missing = await self._offload(self._find_missing, journal, region)
-            if not missing:
+            missing, unproven = await self._offload(self._find_missing, journal, region)
+            if not missing and not unproven:
                 return
 
         options, pace = settings.options, make_pace(settings.options, self._runtime)
@@ -255,12 +261,12 @@ class ExportJob:
                     offload=self._offload,
                     on_page=self._note_page,
                 )
-                missing = await self._offload(self._find_missing, journal, region)
+                missing, unproven = await self._offload(self._find_missing, journal, region)
                 if deadline is not None:
                     left_s = max(_SHORTEST_S, deadline - self._runtime.clock())
                     options = replace(options, deadline_s=left_s)
             self._phase = "fetching"
-            caps = Caps(missing)
+            caps = Caps([*missing, *(answer.rectangle for answer in unproven)])
             caps.recall(await self._offload(journal.silent_caps))
             exchange = HttpExchange(service, ArrowDecoder(), counters, region)
             await fetch_region(
@@ -275,7 +281,32 @@ class ExportJob:
                 complete=settings.discover,
                 caps=caps,
                 take_back=take_back,
+                shelf=self._make_shelf(journal, unproven),
             )
+
+    def _make_shelf(
+        self, journal: Journal, unproven: Sequence[UnprovenAnswer]
+    ) -> Shelf[list[pa.RecordBatch]]:
+        """Keep answers in the journal while they wait for their check."""
+
+        async def keep(batch: Batch[list[pa.RecordBatch]]) -> None:
+            with anyio.CancelScope(shield=True):
+                await self._offload(
+                    journal.keep_unproven, _finished(batch), effort_of(self._counters)
+                )
+
+        async def forget(rectangle: Rectangle) -> None:
+            with anyio.CancelScope(shield=True):
+                await self._offload(journal.forget_unproven, rectangle)
+
+        async def load(answer: UnprovenAnswer) -> Batch[list[pa.RecordBatch]] | None:
+            found = await self._offload(journal.load_unproven, answer)
+            return None if found is None else _unfinished(found)
+
+        earlier = [
+            ShelvedAnswer(answer.rectangle, functools.partial(load, answer)) for answer in unproven
+        ]
+        return Shelf(earlier, keep, forget)
 
     @contextlib.asynccontextmanager
     async def _recorded(self, journal: Journal, pace: Pace) -> AsyncIterator[None]:
@@ -318,13 +349,26 @@ class ExportJob:
         self._quarantined_kept += len(quarantined)
         return quarantined
 
-    def _find_missing(self, journal: Journal, region: Region) -> list[Rectangle]:
-        """Find what is to be fetched, and note where the export stands. Not in the event loop."""
+    def _find_missing(
+        self, journal: Journal, region: Region
+    ) -> tuple[list[Rectangle], list[UnprovenAnswer]]:
+        """Find what is to be fetched and what to be checked, and note where the export stands.
+
+        Not in the event loop.
+        """
         missing = rest_of(region, chain(journal.set_aside(), journal.each_finished()))
+        pairs = sum(rest.pairs for rest in missing)
         self._asked = _Asked.of(region)
-        self._pairs_before = region.pairs - sum(rest.pairs for rest in missing)
+        self._pairs_before = region.pairs - pairs
         self._resumed_rows = journal.totals().rows
-        return missing
+        journal.forget_all_unproven(before=self._runtime.wall_clock() - _UNPROVEN_KEPT_S)
+        unproven = journal.unproven()
+        rectangles = [answer.rectangle for answer in unproven]
+        rest = subtract_from(missing, rectangles) if rectangles else missing
+        came = sum(count_wanted(region, rectangle) for rectangle in rectangles)
+        if came + sum(piece.pairs for piece in rest) != pairs:  # some of it was fetched again
+            return missing, []
+        return rest, unproven
 
     def _note_page(self, page: ListedPage) -> None:
         self._listed += len(page.ids)
@@ -468,3 +512,22 @@ def _finished(batch: Batch[list[pa.RecordBatch]]) -> FinishedBatch:
         anomalies=fetched.anomalies,
         latency_s=fetched.latency_s,
     )
+
+
+def _unfinished(batch: FinishedBatch) -> Batch[list[pa.RecordBatch]]:
+    """Return a batch of the journal as it was before it was kept."""
+    learner_ids, course_ids = (occurring_ids(batch.batches, axis) for axis in Axis)
+    fetched = Fetched(
+        rectangle=batch.rectangle,
+        rows=(batch.batches,),
+        count=batch.rows,
+        learner_ids=learner_ids,
+        course_ids=course_ids,
+        anomalies=batch.anomalies,
+        wire_bytes=batch.wire_bytes,
+        body_bytes=batch.body_bytes,
+        surplus=batch.surplus,
+        read_ids=ArrowDecoder().enrollment_ids,
+        latency_s=batch.latency_s,
+    )
+    return Batch(fetched, batch.attempts, batch.started_at, batch.ended_at)

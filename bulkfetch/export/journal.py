@@ -57,6 +57,7 @@ from bulkfetch.export.journal_records import (
 )
 from bulkfetch.export.journal_runs import RunTable, RunTimes
 from bulkfetch.export.journal_unfetched import UnfetchedTable
+from bulkfetch.export.journal_unproven import UnprovenAnswer, UnprovenTable
 from bulkfetch.plan.marks import Marks
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
 
@@ -77,6 +78,7 @@ class Journal:
     def __init__(self, file: JournalFile) -> None:
         self._file = file
         self._unfetched = UnfetchedTable(file)
+        self._unproven = UnprovenTable(file)
         self._runs = RunTable(file)
         self._identity: JournalIdentity | None = None  # once its region is known
 
@@ -111,6 +113,7 @@ class Journal:
             if not identity.discovered:
                 journal._identity = identity
             with journal._file.transaction():
+                journal._unproven.create()
                 journal._runs.begin(now)
         return journal
 
@@ -207,9 +210,50 @@ class Journal:
                 "INSERT INTO anomaly VALUES (?, ?, ?, ?)",
                 [(cursor.lastrowid, a.enrollment_id, a.field, a.raw) for a in batch.anomalies],
             )
+            self._unproven.forget(batch.rectangle)
             self._runs.keep_effort(effort)
             self._unfetched.quarantine(quarantined)
             self._set_notes(notes or {})
+
+    def keep_unproven(self, batch: FinishedBatch, effort: Effort | None = None) -> None:
+        """Keep an answer that is not yet known to be whole; `commit` takes its place.
+
+        Raises:
+            SinkError: the disk is full or fails.
+        """
+        with self._file.transaction():
+            self._unproven.keep(batch)
+            self._runs.keep_effort(effort)
+
+    def forget_unproven(self, rectangle: Rectangle) -> None:
+        """Forget the answer to a rectangle that is to be asked for again.
+
+        Raises:
+            SinkError: the disk is full or fails.
+        """
+        with self._file.transaction():
+            self._unproven.forget(rectangle)
+
+    def forget_all_unproven(self, *, before: float) -> None:
+        """Forget those that ended before a time, in seconds since 1970.
+
+        Raises:
+            SinkError: the disk is full or fails.
+        """
+        with self._file.transaction():
+            self._unproven.forget_all(before=before)
+
+    def unproven(self) -> list[UnprovenAnswer]:
+        """Return what answers there are that are not yet known to be whole, the largest first.
+
+        Raises:
+            DamagedJournalError: a side does not match its digest.
+        """
+        return self._unproven.answers(map(self.identity.region.side, Axis))
+
+    def load_unproven(self, answer: UnprovenAnswer) -> FinishedBatch | None:
+        """Return such an answer; None if it is damaged, and has to be asked for again."""
+        return self._unproven.load(answer)
 
     def take_back(
         self, doubts: Callable[[Rectangle, int, int], bool], key: str, value: object

@@ -43,6 +43,12 @@ def to_bits(side: Side, batches: Sequence[pa.RecordBatch], axis: Axis) -> bytes:
     return bits
 
 
+def occurring_ids(batches: Sequence[pa.RecordBatch], axis: Axis) -> frozenset[str]:
+    """Return the ids of an axis that occur in rows."""
+    columns = (batch.column(_COLUMN[axis]) for batch in batches)
+    return frozenset().union(*(column.unique().to_pylist() for column in columns))
+
+
 def to_flags(bits: int, size: int) -> bytes:
     """Return a byte for each of so many bits, lowest first: 0 or 1."""
     return f"{bits & ((1 << size) - 1):0{size}b}"[::-1].encode().translate(_DIGITS)

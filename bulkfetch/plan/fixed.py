@@ -17,6 +17,10 @@ class FixedPlan:
         self._frontier = frontier
         frontier.add(*map(default_cut, rectangles))
 
+    def expect(self, rectangle: Rectangle) -> None:
+        """See `Planner`; nothing is reckoned."""
+        del rectangle
+
     def follow(self, *, workers: int, per_second: float | None) -> None:
         """See `Planner`; nothing is reckoned."""
 

@@ -181,6 +181,12 @@ class Planner:
             and not isinstance(self._region, PairSet)
         )
 
+    def expect(self, rectangle: Rectangle) -> None:
+        """Reckon with something besides, which came already and may have to be asked for again."""
+        wanted = count_wanted(self._region, rectangle)
+        self._left += wanted
+        self._total += wanted
+
     def follow(self, *, workers: int, per_second: float | None) -> None:
         """Reckon with so many calls in flight and so many in a second, None for any number."""
         self._bounds = dataclasses.replace(
