@@ -1,4 +1,4 @@
-"""Runs that end before their answers are known to be whole: what came is kept, and checked later."""
+"""Runs that end before their answers are known to be whole: those are kept, and checked later."""
 
 import contextlib
 import sqlite3
@@ -94,9 +94,11 @@ async def test_what_was_cut_short_is_asked_for_in_parts_by_the_next_run(tmp_path
     [
         "UPDATE unproven SET arrow = zeroblob(length(arrow))",
         "UPDATE unproven SET ended_at = ended_at - 3601, started_at = started_at - 3601",
-        "INSERT INTO unproven SELECT id + 1, learners, courses, unsent, row_count, surplus,"
-        " attempts, started_at, ended_at, latency_s, wire_bytes, body_bytes, anomalies, arrow,"
-        " checksum FROM unproven",
+        (
+            "INSERT INTO unproven SELECT id + 1, learners, courses, unsent, row_count, surplus,"
+            " attempts, started_at, ended_at, latency_s, wire_bytes, body_bytes, anomalies, arrow,"
+            " checksum FROM unproven"
+        ),
         "DELETE FROM unproven",
     ],
     ids=["damaged", "old", "twice", "gone"],
