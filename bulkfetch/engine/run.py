@@ -57,10 +57,7 @@ _OPEN_PER_PLACE = 2
 _TIMEOUTS_BEFORE_SPLIT = 2
 _TIMEOUTS_BEFORE_SPLIT_OF_SMALL = 4
 _ATTEMPTS_OF_A_SUSPECT = 3
-_SHELVED = (
-    "fetched, and kept for the next run: this one ended before it was clear that the service left "
-    "out nothing."
-)
+_SHELVED = "What came of it is kept, and the next run checks it."
 _FORGOTTEN = "not fetched, though nothing stopped the run: this is a bug in bulkfetch."
 
 
@@ -179,10 +176,10 @@ class Run(Generic[RowsT]):
         cause = self._stopped_because or _FORGOTTEN
         for batch in self._open:
             if batch.rectangle is not None:
-                is_kept = batch.shelved is not None
-                self._reactions.fail(batch.rectangle, _SHELVED if is_kept else cause, batch)
+                kept = f"{cause} {_SHELVED}" if batch.shelved is not None else cause
+                self._reactions.fail(batch.rectangle, kept, batch)
         for shelved in self._earlier:
-            self._reactions.fail(shelved.rectangle, _SHELVED, None)
+            self._reactions.fail(shelved.rectangle, f"{cause} {_SHELVED}", None)
         for rectangle in (*self._frontier.remaining(), *self._reactions.withheld()):
             self._reactions.fail(rectangle, cause, None)
         return self._counters.unfetched()

@@ -8,7 +8,7 @@ outage; if none comes for as long as the caller allows, the run ends.
 
 A service that answers "too many calls" (429) is there: a quota is used up, and will be free again.
 So from each such answer, and the next try that it allows, the outage may last as long again; but
-two hours in all, more than a quota of an hour takes, so that no run waits for ever.
+100 minutes in all, more than a quota of an hour takes, so that no run waits for ever.
 
 Explicit state and steps, no I/O. Times are the injected clock's, in seconds.
 """
@@ -23,7 +23,7 @@ _FEWEST_IN_A_ROW = 6
 _DOUBLINGS = 6.0  # of the wait before a retry, where all calls fail
 _PROBE_BASE_S = 0.5
 _PROBE_CAP_S = 20.0
-_REFUSED_CAP_S = 7_200.0
+_REFUSED_CAP_S = 6_000.0
 
 
 @dataclass(frozen=True, slots=True)

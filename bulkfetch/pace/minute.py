@@ -4,7 +4,9 @@ A service that lets in so many calls a minute says 429 to the next, and to every
 however few there are at a time or in a second, until its minute is over. Such an *episode* ends
 with the next call that is let in. If calls were refused for ten seconds, or an earlier episode
 began at the same number, the quota is what was let in within a minute before it; unless the call
-that ended it had as many before it: then that was no quota.
+that ended it had as many before it: then that was no quota of any minute. It may be one of minutes
+by the clock, where calls let in late in one are followed by as many early in the next: then as many
+are let in between one long episode and the next as before it.
 
 A quota is tried again, a tenth above it, after two minutes, then after three times as long each
 time; where that is let in, a minute later, twice as far above.
@@ -31,6 +33,10 @@ class _Episode:
     began_at: float
     refused_at: float
 
+    @property
+    def has_lasted(self) -> bool:
+        return self.refused_at - self.began_at >= _LASTED_S
+
 
 class MinuteQuota:
     """What is known of it.
@@ -42,6 +48,8 @@ class MinuteQuota:
     def __init__(self) -> None:
         self._episode: _Episode | None = None
         self._earlier: int | None = None
+        self._let_in = 0  # since the latest episode
+        self._let_in_before: int | None = None  # likewise, before that, if it lasted
         self._tries_at = 0.0
         self._wait_s = _TRY_AGAIN_S
         self._step = _STEP
@@ -55,10 +63,15 @@ class MinuteQuota:
             self._tried, self._wait_s, self._step = None, _TRY_AGAIN_S, 2 * self._step
             self._tries_at = now + _LET_IN_S
         if episode is None or started_at < episode.began_at:
+            self._let_in += 1
             return
         self._episode = None
+        between, self._let_in = self._let_in, 1
+        before, self._let_in_before = self._let_in_before, between if episode.has_lasted else None
         if in_minute > episode.let_in:
             self._earlier = None
+            if episode.has_lasted and between >= _FEWEST and _are_alike(before, between):
+                self.learn(between, now)
         elif self._is_quota(episode):
             self.learn(episode.let_in, now)
         else:
@@ -94,8 +107,8 @@ class MinuteQuota:
         self._tries_at = now + self._wait_s
 
     def _is_quota(self, episode: _Episode) -> bool:
-        has_lasted = episode.refused_at - episode.began_at >= _LASTED_S
-        earlier = self._earlier
-        return has_lasted or (
-            earlier is not None and abs(earlier - episode.let_in) <= _ALIKE * earlier
-        )
+        return episode.has_lasted or _are_alike(self._earlier, episode.let_in)
+
+
+def _are_alike(one: int | None, other: int) -> bool:
+    return one is not None and abs(one - other) <= _ALIKE * one

@@ -42,6 +42,25 @@ def test_two_short_episodes_show_a_quota_if_they_began_alike(second: int, most: 
     assert quota.most == most
 
 
+@pytest.mark.parametrize(
+    ("second", "lasted_s", "most"), [(60, 50.0, 60), (45, 50.0, None), (60, 2.0, None)]
+)
+def test_minutes_by_the_clock_show_in_the_calls_between_two_long_episodes(
+    second: int, lasted_s: float, most: int | None
+) -> None:
+    """The first call of a minute has all of the minute before within sixty seconds."""
+    quota = MinuteQuota()
+    for start, calls in ((60.0, 60), (120.0, second)):
+        for n in range(1, calls + 1):  # the first ends the episode before
+            in_minute = 61 if start > 60 and n == 1 else n
+            quota.on_admitted(in_minute, started_at=start + n / 100, now=start + n / 100)
+        quota.on_refused(calls + 1, started_at=start + 5, now=start + 5)
+        quota.on_refused(calls + 1, started_at=start + 5 + lasted_s, now=start + 5 + lasted_s)
+    assert quota.most is None
+    quota.on_admitted(61, started_at=180.0, now=180.1)
+    assert quota.most == most
+
+
 def test_refusals_of_few_calls_show_no_quota() -> None:
     quota = MinuteQuota()
     for at in (0.0, 30.0):
