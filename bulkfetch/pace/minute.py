@@ -9,7 +9,8 @@ by the clock, where calls let in late in one are followed by as many early in th
 are let in between one long episode and the next as before it.
 
 A quota is tried again, a tenth above it, after two minutes, then after three times as long each
-time; where that is let in, a minute later, twice as far above.
+time; where that is let in, a minute later, twice as far above. In minutes by the clock a call more
+within sixty seconds tells nothing: it is let in if none was refused for two minutes.
 
 Explicit state and steps, no I/O. Times are the injected clock's, in seconds.
 """
@@ -22,6 +23,7 @@ _FEWEST = 5  # a quota of less is not one a minute
 _TRY_AGAIN_S = 120.0
 _LONGER = 3
 _LET_IN_S = 60.0
+_WHOLE_MINUTE_S = 120.0  # in which one by the clock lies
 _STEP = 0.1
 
 
@@ -54,12 +56,15 @@ class MinuteQuota:
         self._wait_s = _TRY_AGAIN_S
         self._step = _STEP
         self._tried: int | None = None  # what it was before it was raised
+        self._tried_at = 0.0
+        self._is_by_clock = False
         self.most: int | None = None
 
     def on_admitted(self, in_minute: int, started_at: float, now: float) -> None:
         """Note a call that was let in, with so many begun in the minute before, itself counted."""
         episode = self._episode
-        if self._tried is not None and in_minute > self._tried:
+        is_told = not self._is_by_clock or now >= self._tried_at + _WHOLE_MINUTE_S
+        if self._tried is not None and in_minute > self._tried and is_told:
             self._tried, self._wait_s, self._step = None, _TRY_AGAIN_S, 2 * self._step
             self._tries_at = now + _LET_IN_S
         if episode is None or started_at < episode.began_at:
@@ -72,6 +77,7 @@ class MinuteQuota:
             self._earlier = None
             if episode.has_lasted and between >= _FEWEST and _are_alike(before, between):
                 self.learn(between, now)
+                self._is_by_clock = True
         elif self._is_quota(episode):
             self.learn(episode.let_in, now)
         else:
@@ -89,7 +95,8 @@ class MinuteQuota:
             self._episode.refused_at = now
         known = self.most if self._tried is None else self._tried
         if known is not None and let_in >= known:  # it was tried again, in vain
-            self.most, self._tried, self._step = self._episode.let_in, None, _STEP
+            self.most = known if self._is_by_clock else self._episode.let_in
+            self._tried, self._step = None, _STEP
             return True
         return self._is_quota(self._episode)
 
@@ -98,7 +105,7 @@ class MinuteQuota:
         if self.most is not None and now >= self._tries_at:
             self._wait_s *= _LONGER
             self._tries_at = now + self._wait_s
-            self._tried = self.most
+            self._tried, self._tried_at = self.most, now
             self.most += max(1, int(self.most * self._step))
 
     def learn(self, most: int, now: float) -> None:

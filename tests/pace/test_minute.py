@@ -61,6 +61,38 @@ def test_minutes_by_the_clock_show_in_the_calls_between_two_long_episodes(
     assert quota.most == most
 
 
+def learned_by_the_clock() -> MinuteQuota:
+    quota = MinuteQuota()
+    for start in (60.0, 120.0, 180.0):
+        for n in range(1, 61):
+            in_minute = 61 if start > 60 and n == 1 else n
+            quota.on_admitted(in_minute, started_at=start + n / 100, now=start + n / 100)
+        if start < 180:
+            quota.on_refused(61, started_at=start + 5, now=start + 5)
+            quota.on_refused(61, started_at=start + 50, now=start + 50)
+    assert quota.most == 60
+    return quota
+
+
+def test_in_minutes_by_the_clock_a_call_more_within_sixty_seconds_tells_nothing() -> None:
+    quota = learned_by_the_clock()
+    quota.try_again(301.0)
+    assert quota.most == 66
+    quota.on_admitted(66, started_at=310.0, now=310.1)  # some were of the minute before
+    assert quota.most == 66
+    assert quota.on_refused(64, started_at=320.0, now=320.1)
+    assert quota.most == 60
+
+
+def test_a_quota_by_the_clock_that_is_none_any_more_is_left_behind() -> None:
+    quota, now = learned_by_the_clock(), 301.0
+    while quota.most is not None and quota.most < 500:
+        quota.try_again(now)
+        quota.on_admitted(quota.most, started_at=now, now=now + 1)
+        now += 10
+    assert now < 3_600
+
+
 def test_refusals_of_few_calls_show_no_quota() -> None:
     quota = MinuteQuota()
     for at in (0.0, 30.0):
