@@ -333,7 +333,7 @@ def test_a_service_that_refuses_all_calls_for_ever_is_given_up_in_the_end(
     case = Case("never", profile, SIZE)
     makespan_s, simulator, handed_on = fetch(case, Options(max_outage_s=60), over_http=False)
     assert not any(handed_on)
-    assert 7_000 < makespan_s < 7_800
+    assert 5_900 < makespan_s < 6_700  # more than an hour, for a quota of one
     assert len(simulator.ledger.calls) < 600
 
 
