@@ -210,7 +210,7 @@ class Journal:
                 "INSERT INTO anomaly VALUES (?, ?, ?, ?)",
                 [(cursor.lastrowid, a.enrollment_id, a.field, a.raw) for a in batch.anomalies],
             )
-            self._unproven.forget(batch.rectangle)
+            self._unproven.forget(sides)
             self._runs.keep_effort(effort)
             self._unfetched.quarantine(quarantined)
             self._set_notes(notes or {})
@@ -222,7 +222,7 @@ class Journal:
             SinkError: the disk is full or fails.
         """
         with self._file.transaction():
-            self._unproven.keep(batch)
+            self._unproven.keep(batch, self._keep_sides(batch.rectangle))
             self._runs.keep_effort(effort)
 
     def forget_unproven(self, rectangle: Rectangle) -> None:
@@ -232,7 +232,7 @@ class Journal:
             SinkError: the disk is full or fails.
         """
         with self._file.transaction():
-            self._unproven.forget(rectangle)
+            self._unproven.forget(self._keep_sides(rectangle))
 
     def forget_all_unproven(self, *, before: float) -> None:
         """Forget those that ended before a time, in seconds since 1970.

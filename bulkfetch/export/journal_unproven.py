@@ -24,6 +24,8 @@ CREATE TABLE IF NOT EXISTS unproven (
   anomalies TEXT NOT NULL, arrow BLOB NOT NULL, checksum INTEGER NOT NULL)
 """
 
+Sides = tuple[int | None, int | None]  # the numbers of a rectangle's id lists
+
 
 @dataclass(frozen=True, slots=True)
 class UnprovenAnswer:
@@ -47,12 +49,11 @@ class UnprovenTable:
         """Make the table if there is none."""
         self._file.connection.execute(_SCHEMA)
 
-    def keep(self, batch: FinishedBatch) -> None:
+    def keep(self, batch: FinishedBatch, sides: Sides) -> None:
         """Keep an answer."""
-        rectangle, data = batch.rectangle, to_ipc(batch.batches)
-        sides = self._keep_sides(rectangle)
+        data = to_ipc(batch.batches)
         anomalies = json.dumps([[a.enrollment_id, a.field, a.raw] for a in batch.anomalies])
-        unsent = json.dumps([axis.value for axis in Axis if axis in rectangle.unsent])
+        unsent = json.dumps([axis.value for axis in Axis if axis in batch.rectangle.unsent])
         self._file.connection.execute(
             "INSERT INTO unproven (learners, courses, unsent, row_count, surplus, attempts,"
             " started_at, ended_at, latency_s, wire_bytes, body_bytes, anomalies, arrow, checksum)"
@@ -65,13 +66,11 @@ class UnprovenTable:
             ),
         )
 
-    def forget(self, rectangle: Rectangle) -> None:
+    def forget(self, sides: Sides) -> None:
         """Forget the answer to a rectangle, if it is here."""
-        if self._file.connection.execute("SELECT 1 FROM unproven LIMIT 1").fetchone():
-            self._file.connection.execute(
-                "DELETE FROM unproven WHERE learners IS ? AND courses IS ?",
-                self._keep_sides(rectangle),
-            )
+        self._file.connection.execute(
+            "DELETE FROM unproven WHERE learners IS ? AND courses IS ?", sides
+        )
 
     def forget_all(self, *, before: float) -> None:
         """Forget the answers that ended before a time, in seconds since 1970."""
@@ -128,7 +127,3 @@ class UnprovenTable:
             anomalies=tuple(Anomaly(*each) for each in json.loads(anomalies)),
             latency_s=latency_s,
         )
-
-    def _keep_sides(self, rectangle: Rectangle) -> tuple[int | None, int | None]:
-        keep = self._file.keep_side
-        return keep(rectangle.learners), keep(rectangle.courses)
