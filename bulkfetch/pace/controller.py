@@ -81,7 +81,7 @@ class Pace:
 
     Args:
         settings: what is pinned or bounded.
-        random: spreads waits.
+        random: spreads the probes of a service that is out.
         timeline: where the record goes.
     """
 
@@ -90,7 +90,7 @@ class Pace:
         self.timeline = timeline
         self.ceiling = settings.workers or settings.max_workers
         self.quota = RetryQuota()
-        self.gate = RetryAfterGate(random)
+        self.gate = RetryAfterGate()
         self.health = Health(settings.max_outage_s, random)
         self.rate = CallRate(settings.rate)
         self.refusals = Refusals()
@@ -129,7 +129,7 @@ class Pace:
         self.refusals.try_again(now, is_rate_in_use=self._is_rate_bound(now))
         self.minute.try_again(now)
         self._take_caps()
-        gate_s = self.gate.wait_s(now)
+        gate_s = self.gate.wait_s(now, self.limit)
         if gate_s > 0:
             self._observe(now)
             return gate_s
@@ -146,7 +146,7 @@ class Pace:
 
     def wait_again_s(self, now: float) -> float:
         """Return how long a call has to wait that is made in the place of one before; 0 is not."""
-        return self.gate.wait_s(now) or self.rate.wait_s(now)
+        return self.gate.wait_s(now, self.limit) or self.rate.wait_s(now)
 
     def size(self, axis: Axis, left: int, now: float) -> Size:
         """Say how many ids the next call along an axis should ask for; `left` are not asked yet."""
@@ -198,6 +198,7 @@ class Pace:
         """Note that a call begins."""
         self.in_flight += 1
         self._begun += 1
+        self.gate.on_begin()
         self._latest_size = size.ids
         self.sizes[axis].begin(size)
         in_second = self.rate.begin(now)
@@ -219,6 +220,7 @@ class Pace:
             self._learn(cost)  # hardly anything else was in flight
         else:
             self._unjudged.append(cost)
+        self.gate.on_success(ticket.started_at)
         self.refusals.on_admitted(ticket.in_flight, ticket.in_second, now)
         self.minute.on_admitted(ticket.in_minute, ticket.started_at, now)
         self.sizes[ticket.axis].on_success(ticket.size)

@@ -1,6 +1,7 @@
 import random
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from itertools import pairwise
 
 import anyio
 import anyio.lowlevel
@@ -49,24 +50,45 @@ def test_retry_after_is_read_or_ignored(value: str | None, expected: float | Non
     assert read_retry_after(value, now=NOW) == expected
 
 
+def leave(gate: RetryAfterGate, from_s: float, to_s: float, workers: int) -> list[float]:
+    """Have calls begin as soon as the gate lets them, and return when."""
+    begun: list[float] = []
+    now = from_s
+    while (now := now + gate.wait_s(now, workers)) < to_s and len(begun) < 1_000:
+        begun.append(now)
+        gate.on_begin()
+    return begun
+
+
 def test_the_gate_holds_everyone_and_lets_them_out_staggered() -> None:
-    gate = RetryAfterGate(random.Random(1))
-    assert gate.wait_s(0.0) == 0.0
+    gate = RetryAfterGate()
+    assert gate.wait_s(0.0, 20) == 0.0
     gate.shut(10, now=0.0)
     gate.shut(4, now=0.0)  # an earlier opening changes nothing
     assert gate.is_shut(9.9)
-    waits = [gate.wait_s(0.0) for _ in range(50)]
-    assert min(waits) >= 10
-    assert max(waits) <= 10 + 1.5
-    assert len({round(wait, 3) for wait in waits}) > 40
-    assert gate.wait_s(10.0) == 0.0
+    begun = leave(gate, 3.0, 11.49, 20)
+    assert begun[0] == pytest.approx(10)
+    assert len(begun) == 20
+    assert [later - earlier for earlier, later in pairwise(begun)] == [pytest.approx(1.5 / 20)] * 19
+    assert gate.wait_s(11.5, 20) == 0.0
+
+
+def test_who_was_answered_after_the_gate_opened_is_not_held_up() -> None:
+    gate = RetryAfterGate()
+    gate.on_begin()
+    gate.shut(10, now=0.0)
+    gate.on_success(started_at=-1.0)  # before it was shut: that tells nothing
+    gate.on_begin()
+    assert gate.wait_s(10.0, 3) == pytest.approx(0.5)
+    gate.on_success(started_at=10.0)
+    assert gate.wait_s(10.1, 3) == 0.0
 
 
 def test_a_gate_that_shuts_again_is_waited_for_again() -> None:
-    gate = RetryAfterGate(random.Random(1))
+    gate = RetryAfterGate()
     gate.shut(5, now=0.0)
     gate.shut(20, now=5.0)
-    assert gate.wait_s(6.0) >= 19
+    assert gate.wait_s(6.0, 1) == 19
     gate.shut(10, now=20.0)
     assert gate.shut_s == 5 + 20 + 5  # what overlaps counts once
 

@@ -83,7 +83,7 @@ class WatchedPace(Pace):
     """Tells when which limit was in force, and which calls began as second ones."""
 
     def __init__(self, pace: Pace, counters: Counters) -> None:
-        super().__init__(pace.settings, pace.gate._random, pace.timeline)
+        super().__init__(pace.settings, pace.health._random, pace.timeline)
         self.counters = counters
         self.limits: list[tuple[float, int]] = [(0.0, self.limit)]
         self.second: list[tuple[float, bool]] = []

@@ -55,6 +55,29 @@ def test_five_in_flight_is_found_with_few_refusals_and_every_wait_is_kept_to() -
         assert early == []
 
 
+def test_the_gate_opens_on_an_outage_and_few_calls_run_into_it() -> None:
+    profile = parse_profile(
+        {
+            "latency": {"base_ms": 250, "jitter_ms": 150, "per_row_us": 1000},
+            "limits": {"max_in_flight": {"at": 30, "past": "429", "retry_after_s": 5}},
+            "schedule": [{"from_s": 4, "to_s": 30, "outage": True}],
+        }
+    )
+    _, simulator, handed_on = fetch(Case("", profile, SIZE, seed=2), Options(), over_http=False)
+    assert all(handed_on)
+    calls = [call for call in simulator.ledger.calls if call.operation != "token"]
+    (refusal,) = (call for call in calls if call.status == 429)
+    assert refusal.finished_s is not None
+    opens_s = refusal.finished_s + 5
+    assert 4 < opens_s < 30
+    begun = [call.started_s - opens_s for call in calls if call.started_s > refusal.finished_s]
+    assert begun[0] == pytest.approx(0, abs=0.01)
+    # Each fails at once, and nobody takes its place.
+    at_once = [each for each in begun if each < 1.25]
+    assert all(sum(at_s <= each < at_s + 0.25 for each in at_once) <= 7 for at_s in at_once)
+    assert len(at_once) <= 32
+
+
 def test_ten_a_second_is_found_without_being_told() -> None:
     calls = calls_of("ten-a-second")
     assert 0 < len(refused(calls, 429)) <= 0.1 * len(calls)
