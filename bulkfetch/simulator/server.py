@@ -168,12 +168,31 @@ class Simulator:
     ) -> SentT:
         """Take one request through gateway, decision, line and slot, and send the reply.
 
+        An outage that begins meanwhile breaks the connection, as it does those that come later.
+
         Args:
             call: Its entry in the ledger.
             size_bytes: Of the request's body.
             decide: Given the service and the seconds since its start.
             send: Brings the reply on its way; what it returns is returned.
         """
+        outage_in_s = self._service.outage_in_s(self._now_s())
+        try:
+            async with asyncio.timeout(outage_in_s) as until_outage:
+                return await self._serve(call, size_bytes, decide, send)
+        except TimeoutError:
+            if not until_outage.expired():
+                raise
+        call.fault = "outage"
+        return await send(Reply(delivery="reset"))
+
+    async def _serve(
+        self,
+        call: Call,
+        size_bytes: int,
+        decide: Callable[[Service, float], Reply],
+        send: Callable[[Reply], Awaitable[SentT]],
+    ) -> SentT:
         refusal = self._service.refuse_at_the_gate(call, self._served, size_bytes, self._now_s())
         if refusal is not None:
             await self._sleep(refusal.wait_s)

@@ -108,6 +108,11 @@ class Service:
         """Tell whether nothing is answered at present."""
         return any(window.outage for window in open_windows(self._profile.schedule, now_s))
 
+    def outage_in_s(self, now_s: float) -> float | None:
+        """Return in how many seconds the next outage begins; None if none does."""
+        begins = [w.from_s for w in self._profile.schedule if w.outage and w.from_s > now_s]
+        return min(begins) - now_s if begins else None
+
     def refuse_at_the_gate(
         self, call: Call, in_flight: int, size_bytes: int, now_s: float
     ) -> Reply | None:

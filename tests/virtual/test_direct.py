@@ -34,6 +34,7 @@ CLOSE: dict[str, dict[str, Any]] = {
     "poison": {"permanent": {"poison_learners": 0.01}},
     "silent cap": {"limits": {"max_rows": {"at": 150, "past": "silent-cap"}}},
     "faulty": {"faults": FAULTS},
+    "outage": {"schedule": [{"from_s": 1, "to_s": 9, "outage": True}]},
     "brown-out": {"schedule": [{"from_s": 0.3, "to_s": 3, "error_rate": 0.5}]},
     "heavy tail": {"latency": {"base_ms": 100, "tail_share": 0.1, "tail_factor": 20}},
     "few in flight": {"limits": {"max_in_flight": {"at": 4, "past": "429", "retry_after_s": 1}}},
@@ -85,3 +86,19 @@ def test_where_chance_decides_both_doors_agree_closely(name: str) -> None:
     mean_s = sum(seconds for _, _, seconds, _ in runs) / len(runs)
     mean_http_s = sum(seconds for *_, seconds in runs) / len(runs)
     assert mean_s == pytest.approx(mean_http_s, abs=Options().retry.cap_s)  # of the last backoff
+
+
+@pytest.mark.parametrize("bytes_per_s", [None, 30_000], ids=["at work", "on the line"])
+def test_an_outage_breaks_the_calls_that_are_being_served(bytes_per_s: int | None) -> None:
+    outage = {"from_s": 1.05, "to_s": 9, "outage": True}
+    capacity = {"slots": 4} if bytes_per_s is None else {"bandwidth_bytes_per_s": bytes_per_s}
+    changes = {"schedule": [outage], "capacity": capacity}
+    direct, http, *_ = through_both("outage", changes)
+    for simulator in (direct, http):
+        calls = [call for call in simulator.ledger.calls if call.operation != "token"]
+        broken = [call for call in calls if call.started_s < 1.05 and not call.whole]
+        assert len(broken) >= 4
+        assert {call.fault for call in broken} == {"outage"}
+        assert all(call.finished_s == pytest.approx(1.05, abs=0.002) for call in broken)
+        assert any(call.body_bytes for call in broken) == (bytes_per_s is not None)
+        assert all(call.whole for call in calls if call.started_s > 9)
