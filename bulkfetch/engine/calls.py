@@ -23,7 +23,6 @@ from bulkfetch.errors import (
     TooLargeError,
     TransientError,
 )
-from bulkfetch.pace.batch_size import Size
 from bulkfetch.pace.controller import Ticket
 from bulkfetch.pace.patience import Haste
 from bulkfetch.plan.frontier import default_cut
@@ -130,9 +129,7 @@ class Calls(Generic[RowsT]):
                 pace.health.is_probing &= not is_probe or asked is not None
             if asked is None:
                 return None
-            width = asked.rectangle.width(asked.axis)
-            size = Size(width, is_trial=width > pace.sizes[asked.axis].proven)
-            ticket = pace.begin(asked.axis, size, clock())
+            ticket = pace.begin(asked.axis, pace.size_of(asked.rectangle, asked.axis), clock())
             is_over = False
             try:
                 fetched, ticket = await self._fetch(asked, ticket)

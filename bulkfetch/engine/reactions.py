@@ -12,6 +12,7 @@ batch alone does not tell which id is at fault, others are asked for besides; th
 dropped.
 """
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ from bulkfetch.words import counted
 _REQUEST_TOO_LARGE = frozenset({413, 414})
 _OF_THE_ANSWER = (ServerFailedError, MalformedAnswerError, ForeignRowsError)
 _SHARE_OF_SUSPECTS = 2  # every second place at most
+_NARROW = 10
 
 Rejection = tuple[OpenBatch, CallError]
 
@@ -265,6 +267,9 @@ class Reactions:
                 self._frontier.shrink(cut, most)
         elif cut is not axis:
             most = 0
+        elif not is_request and self._is_narrow(rectangle, axis.other):
+            # Rows may be why, of which so few ids have hardly any here; or ids.
+            most = math.isqrt(most * rectangle.width(axis))
         try:
             pieces = split_evenly(rectangle, cut, most)
         except CannotSplitError:
@@ -273,6 +278,11 @@ class Reactions:
             self._frontier.shrink(cut, pieces[0].width(cut))
         self._frontier.give_back(*pieces)
         return True
+
+    def _is_narrow(self, rectangle: Rectangle, axis: Axis) -> bool:
+        """Whether a batch has far fewer ids of a side than batches usually have."""
+        usual = max(region.width(axis) for region in self._regions)
+        return _NARROW * rectangle.width(axis) <= usual
 
     def _bisect(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> None:
         self._caps.avoid(rectangle)

@@ -53,10 +53,17 @@ _FEW_LOST = 4  # successes for each refusal of a proven size
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Ids for the next call; `is_trial` if no call of this size has succeeded."""
+    """Ids for the next call, or of one.
+
+    Attributes:
+        ids: how many; of a narrow call, how many of the usual width have as many pairs.
+        is_trial: no call of this size has succeeded.
+        is_narrow: it has far fewer ids of the other side than usual, so that its size tells little.
+    """
 
     ids: int
     is_trial: bool
+    is_narrow: bool = False
 
 
 class BatchSize:

@@ -10,7 +10,7 @@ double it.
 Times are the injected clock's, in seconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from random import Random
 
@@ -32,6 +32,7 @@ MAX_WORKERS = 64
 _START = 5
 _FALLING_S = 10.0
 _LATELY_S = 5.0
+_NARROW = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class Pace:
         self.models = {axis: LatencyModel() for axis in Axis}
         self.sizes = {axis: BatchSize(settings.batch_size) for axis in Axis}
         self.patience = Patience()
+        self._across = dict.fromkeys(Axis, 0)  # most ids of the other side that a call had
         self.taken = TakenRequests()
         self.in_flight = 0
         self._begun = 0
@@ -184,7 +186,7 @@ class Pace:
                 return None
             largest_s = self.models[other].seconds_of(self.sizes[other].proven)
             return self.patience.seconds_of_trial(slowdown * largest_s)
-        if not ticket.size.is_trial:
+        if not ticket.size.is_trial and not ticket.size.is_narrow:
             expected_s = slowdown * model.seconds_of(ids)
             return self.patience.seconds(expected_s, ticket.started_at, haste)
         expected_s = slowdown * max(model.seconds_of(ids), model.seconds_at_most(ids))
@@ -193,6 +195,15 @@ class Pace:
     def _is_known(self, axis: Axis) -> bool:
         """Whether calls along an axis have shown what they take."""
         return self.sizes[axis].proven > 0 and self.models[axis].is_known
+
+    def size_of(self, rectangle: Rectangle, axis: Axis) -> Size:
+        """Return the size of the next call, which is for a rectangle, along an axis."""
+        ids, across = rectangle.width(axis), rectangle.width(axis.other)
+        usual = self._across[axis] = max(self._across[axis], across)
+        if is_narrow := _NARROW * across <= usual:
+            ids = max(1, ids * across // usual)
+        is_trial = ids > self.sizes[axis].proven
+        return Size(ids, is_trial=is_trial and not is_narrow, is_narrow=is_narrow)
 
     def begin(self, axis: Axis, size: Size, now: float) -> Ticket:
         """Note that a call begins."""
@@ -264,6 +275,9 @@ class Pace:
 
     def on_timeout(self, ticket: Ticket, now: float, retry_after_s: float | None) -> None:
         """Note a call that was not answered in time."""
+        if ticket.size.is_narrow:
+            self.on_failure(ticket, now, retry_after_s)
+            return
         if retry_after_s is not None:
             self.gate.shut(retry_after_s, now)
         size = self.sizes[ticket.axis]
@@ -284,7 +298,7 @@ class Pace:
 
     def on_given_up(self, ticket: Ticket, now: float) -> None:
         """Note a call that took several times longer than it should."""
-        if ticket.size.is_trial:
+        if ticket.size.is_trial or ticket.size.is_narrow:
             self.on_timeout(ticket, now, None)
             return
         self.patience.on_given_up(ticket.started_at, now, is_divisible=ticket.size.ids > 1)
@@ -298,15 +312,18 @@ class Pace:
         self, ticket: Ticket, now: float, rectangle: Rectangle, *, is_request: bool
     ) -> None:
         """Note a request or an answer that was too large."""
+        size, bounds = ticket.size, self.sizes[ticket.axis]
         is_size_at_fault = rectangle.longer_axis() is ticket.axis
-        if not is_request:
-            self.sizes[ticket.axis].on_timeout(ticket.size, ticket.in_flight)
+        if is_request and is_size_at_fault and not self.taken.cover(rectangle):
+            bounds.on_too_large(replace(size, ids=rectangle.width(ticket.axis)))
+        elif size.is_narrow:
+            bounds.on_failure(size)
+        elif not is_request:
+            bounds.on_timeout(size, ticket.in_flight)
         elif self.taken.cover(rectangle):
-            self.sizes[ticket.axis].on_too_many_rows(ticket.size)
-        elif is_size_at_fault:
-            self.sizes[ticket.axis].on_too_large(ticket.size)
+            bounds.on_too_many_rows(size)
         else:
-            self.sizes[ticket.axis].on_failure(ticket.size)
+            bounds.on_failure(size)
         self._end(now)
 
     def on_failure(self, ticket: Ticket, now: float, retry_after_s: float | None = None) -> None:

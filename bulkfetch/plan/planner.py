@@ -265,12 +265,20 @@ class Planner:
     def narrow(self, rectangle: Rectangle) -> bool:
         """Ask for the same along a side that was not named, of a batch that cannot be split.
 
+        Of a way that was tried in vain, what is left of the same ids takes the pairs along.
+
         Returns:
             Whether there was such a side.
         """
         if not rectangle.unsent or self._frontier is None:
             return False
         named = rectangle.leaving_out()
+        is_tried = rectangle.unsent.isdisjoint(self.shape.unsent)
+        if is_tried and not isinstance(self._region, PairSet):
+            rest = self._put_back(named)
+            if rest is None:
+                return True
+            named = rest
         axis = default_cut(named).axis
         if len(rectangle.unsent) == 1:
             (axis,) = rectangle.unsent
@@ -279,6 +287,18 @@ class Planner:
         else:
             self._frontier.add(Cut(named, axis), go_first=True)
         return True
+
+    def _put_back(self, rectangle: Rectangle) -> Rectangle | None:
+        """Have what is whole ask for a rectangle's pairs, and return those of all other ids."""
+        assert self._frontier is not None
+        along = self.shape.axis
+        whole = self._frontier.withdraw()
+        ids_left = {unit for each in whole for unit in each.side(along) or ()}
+        side = rectangle.side(along) or ()
+        back = tuple(unit for unit in side if unit in ids_left)
+        self._add([rectangle.replace(along, back), *whole] if back else whole)
+        rest = tuple(unit for unit in side if unit not in ids_left)
+        return rectangle.replace(along, rest) if rest else None
 
     def _reconsider(self) -> None:
         frontier = self._frontier

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bulkfetch.pace.batch_size import BatchSize, Size, round_down
 from bulkfetch.pace.concurrency import Concurrency
+from bulkfetch.pace.controller import Pace, PaceSettings
 from bulkfetch.pace.health import Health
 from bulkfetch.pace.latency import LatencyModel
 from bulkfetch.pace.quota import CAPACITY, RetryQuota
@@ -15,7 +16,7 @@ from bulkfetch.pace.rate import CallRate
 from bulkfetch.pace.refusals import Refusals
 from bulkfetch.pace.taken import TakenRequests
 from bulkfetch.pace.timeline import SAMPLES_KEPT, Timeline
-from bulkfetch.plan.rectangle import Rectangle, make_rectangle
+from bulkfetch.plan.rectangle import Axis, Rectangle, make_rectangle
 
 
 def serve(concurrency: Concurrency, started_at: float, seconds: float) -> None:
@@ -418,3 +419,33 @@ def test_time_outs_of_what_is_small_lower_no_size() -> None:
     for _ in range(20):
         size.on_timeout(Size(600, is_trial=False))
     assert size.proven < 600
+
+
+def block(learners: int, courses: int) -> Rectangle:
+    return make_rectangle([f"l{i}" for i in range(learners)], [f"c{i}" for i in range(courses)])
+
+
+def test_calls_with_far_fewer_courses_than_usual_say_nothing_of_the_size() -> None:
+    pace = Pace(PaceSettings(), random.Random(1), Timeline(0.0, 0.0))
+    along = Axis.LEARNERS
+
+    def begin(rectangle: Rectangle) -> Size:
+        return pace.size_of(rectangle, along)
+
+    for now, learners in enumerate((50, 60)):
+        ticket = pace.begin(along, begin(block(learners, 300)), 2.0 * now)
+        pace.on_success(ticket, 2.0 * now + 1, rows=500, body_bytes=9_000, seconds=1.0)
+    narrow = begin(block(3_000, 1))
+    assert (narrow.ids, narrow.is_trial, narrow.is_narrow) == (10, False, True)
+    ticket = pace.begin(along, narrow, 5.0)
+    pace.on_success(ticket, 6.0, rows=100, body_bytes=2_000, seconds=0.3)
+    assert pace.sizes[along].proven == 60
+    assert not pace.sizes[along].is_small(60)
+    pace.on_timeout(pace.begin(along, narrow, 7.0), 17.0, None)
+    pace.on_given_up(pace.begin(along, narrow, 17.0), 27.0)
+    pace.on_too_large(pace.begin(along, narrow, 27.0), 28.0, block(3_000, 1), is_request=False)
+    assert (pace.sizes[along].proven, pace.sizes[along].refused, pace.limit) == (60, None, 5)
+    # A request is too large for what it names, whatever is answered.
+    pace.on_too_large(pace.begin(along, narrow, 28.0), 29.0, block(3_000, 1), is_request=True)
+    assert pace.sizes[along].refused == 3_000
+    assert pace.in_flight == 0

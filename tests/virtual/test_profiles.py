@@ -94,6 +94,26 @@ def test_too_many_ids_are_not_tried_again() -> None:
     assert max(len(call.learner_ids or ()) for call in calls if call.status == 200) > 150
 
 
+def test_a_way_that_was_tried_in_vain_leaves_no_strip_behind() -> None:
+    """One course of all learners is too much: it is asked for with the others that are left."""
+    profile = parse_profile(
+        {
+            "latency": {"base_ms": 300, "jitter_ms": 100, "per_row_us": 900},
+            "capacity": {"slots": 6},
+            "limits": {"max_rows": {"at": 900, "past": "504", "timeout_s": 20}},
+        }
+    )
+    size = Size(100_000, 300, 1_000_000)
+    makespan_s, simulator, handed_on = fetch(Case("", profile, size), Options(), over_http=False)
+    assert all(handed_on)
+    calls = [call for call in simulator.ledger.calls if call.operation != "token"]
+    assert any(not call.learner_ids and not call.whole for call in calls)
+    assert sum(0 < len(call.course_ids or ()) <= 30 for call in calls) <= 10
+    # What came of many learners with one course says nothing of as many with all of them.
+    assert sum(not call.whole for call in calls) <= 0.05 * len(calls)
+    assert makespan_s < 300
+
+
 def test_what_was_too_much_is_where_a_resumed_run_begins() -> None:
     account = Account(3_000, 10, 15_000)
     limits = {"max_ids": {"at": 40, "past": "413"}}
