@@ -86,12 +86,12 @@ class WatchedPace(Pace):
         super().__init__(pace.settings, pace.health._random, pace.timeline)
         self.counters = counters
         self.limits: list[tuple[float, int]] = [(0.0, self.limit)]
-        self.second: list[tuple[float, bool]] = []
+        self.second: list[bool] = []  # whether they should not have begun
 
     def begin(self, axis: Axis, size: Size, now: float) -> Ticket:
         if self.counters.hedges > len(self.second):
             is_waited_for = self.gate.is_shut(now) or self.health.outage is not None
-            self.second.append((now, is_waited_for))
+            self.second.append(is_waited_for or self.was_falling(now))
             assert self.counters.hedges <= 0.05 * (self.counters.calls - self.counters.hedges + 1)
         return super().begin(axis, size, now)
 
@@ -101,7 +101,7 @@ class WatchedPace(Pace):
             self.limits.append((now, self.limit))
 
     def was_falling(self, at: float) -> bool:
-        before = [change for change in self.limits if change[0] < at]
+        before = self.limits
         return len(before) > 1 and before[-1][1] < before[-2][1] and at - before[-1][0] < 9.9
 
 
@@ -161,4 +161,4 @@ def test_there_are_none_while_the_limit_falls_or_anything_is_waited_for(
     assert len(handed_on) == len(ACCOUNT)
     assert set(handed_on.values()) == {1}
     assert len(pace.second) == pace.counters.hedges
-    assert not [at for at, is_waited_for in pace.second if is_waited_for or pace.was_falling(at)]
+    assert not any(pace.second)
