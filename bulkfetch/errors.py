@@ -167,12 +167,19 @@ class IncompleteError(BulkfetchError):
     """The run ended without everything that was asked for.
 
     `quarantined` are ids that the service rejects by themselves, `failed` ids whose calls kept
-    failing or were never made. What was fetched was handed on.
+    failing or were never made. What was fetched was handed on. `untried` says why a run that was to
+    ask again for what was quarantined did not come to some of it; empty if it did.
     """
 
-    def __init__(self, quarantined: Sequence[FailedIds], failed: Sequence[FailedIds]) -> None:
+    def __init__(
+        self,
+        quarantined: Sequence[FailedIds],
+        failed: Sequence[FailedIds],
+        untried: str = "",
+    ) -> None:
         self.quarantined = tuple(quarantined)
         self.failed = tuple(failed)
+        self.untried = untried
         parts = [
             f"{count(some)} {what} (first: {some[0]})"
             for count, what, some in (
@@ -181,11 +188,13 @@ class IncompleteError(BulkfetchError):
             )
             if some
         ]
+        if untried:
+            parts.append(f"what was not asked for again was {untried}")
         super().__init__("Not everything that was asked for was fetched: " + "; ".join(parts))
 
     def __reduce__(self) -> tuple[type["IncompleteError"], tuple[object, ...]]:
         # By what it was made of, not by its message: pools of processes pass errors as pickles.
-        return type(self), (self.quarantined, self.failed)
+        return type(self), (self.quarantined, self.failed, self.untried)
 
 
 class ListingError(BulkfetchError):

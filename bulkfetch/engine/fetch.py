@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from bulkfetch.engine.accused import Accused
 from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller
 from bulkfetch.engine.caps import Caps
@@ -70,6 +71,7 @@ async def fetch_region(
     caps: Caps | None = None,
     take_back: TakeBack | None = None,
     shelf: Shelf[RowsT] | None = None,
+    accused: Accused | None = None,
 ) -> Unfetched:
     """Fetch everything in these disjoint rectangles and hand finished batches on.
 
@@ -86,6 +88,7 @@ async def fetch_region(
         caps: what earlier runs proved of the service's silent caps.
         take_back: see `Run`.
         shelf: likewise.
+        accused: likewise.
 
     Returns:
         What could not be fetched; empty means complete.
@@ -108,6 +111,8 @@ async def fetch_region(
         planner=make_planner(region, options, complete),
         take_back=take_back,
         shelf=shelf,
+        accused=accused,
+        region=region,
     )
     return await run.execute(rectangles)
 

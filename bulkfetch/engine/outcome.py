@@ -73,6 +73,7 @@ class Counters:
     anomalies: list[Anomaly] = field(default_factory=list)
     quarantined: dict[Rectangle, FailedIds] = field(default_factory=dict)
     failed: list[FailedIds] = field(default_factory=list)
+    stopped_because: str = ""  # why the run did not come to its end; as the cause of what it left
 
     def note_resent(self) -> None:
         """Count a request that was sent once more on a fresh connection."""

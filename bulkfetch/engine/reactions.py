@@ -10,13 +10,18 @@ not held up by bad ones. Its calls go over connections of their own: what names 
 one has no enrollment, is then beyond doubt, and need not be confirmed by another call. Where the
 batch alone does not tell which id is at fault, others are asked for besides; their rows are
 dropped.
+
+What earlier runs quarantined, and is to be asked for again, comes after all else that is missing,
+each id by itself (see `bulkfetch.engine.accused`); such a call is made like one of bisection.
 """
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from bulkfetch.engine.accused import Accused, Retrial
 from bulkfetch.engine.batch import OpenBatch, name_failed
 from bulkfetch.engine.caps import CappedError, Caps
 from bulkfetch.engine.hopeless import DOUBTFUL_QUARANTINES, find_answered, may_be_hopeless
@@ -37,7 +42,7 @@ from bulkfetch.errors import (
 )
 from bulkfetch.pace.controller import Pace
 from bulkfetch.plan.fixed import FixedPlan
-from bulkfetch.plan.frontier import Frontier
+from bulkfetch.plan.frontier import Frontier, default_cut
 from bulkfetch.plan.planner import Planner
 from bulkfetch.plan.rectangle import Axis, CannotSplitError, Rectangle, split_evenly
 from bulkfetch.words import counted
@@ -78,6 +83,9 @@ class Reactions:
         limits: when to end early.
         counters: where the numbers go, and the ids that are given up.
         stop: ends the run, for a reason.
+        accused: what earlier runs quarantined, and is to be asked for again.
+        retrial: asks for it.
+        whole: the ids of all that was ever asked for.
     """
 
     def __init__(
@@ -91,6 +99,9 @@ class Reactions:
         limits: RunLimits,
         counters: Counters,
         stop: Callable[[str], None],
+        accused: Accused,
+        retrial: Retrial,
+        whole: Mapping[Axis, Sequence[str]] | None = None,
     ) -> None:
         self._frontier = frontier
         self._planner = planner
@@ -100,9 +111,13 @@ class Reactions:
         self._counters = counters
         self._stop = stop
         self._regions = regions
-        self._suspects = Suspects(regions)
+        self._accused = accused
+        self._retrial = retrial
+        self._suspects = Suspects(regions, accused, whole)
         self._peeling = Peeling(frontier, pace)
         self._doubts: deque[Doubt] = deque()
+        self._settling = 0
+        self._newly_quarantined = 0  # and not by an earlier run
         self._suspected: set[Rectangle] = set()
         self._rejections: dict[Rectangle, Rejection] = {}  # of what may be named later
         self._suspected_open = 0
@@ -118,6 +133,7 @@ class Reactions:
         """Note a call that succeeded; whether there is more to ask for than before."""
         self._is_any_answered = True
         self._peeling.note_success(rectangle)
+        self._retrial.note_answered(rectangle)
         return self._follow(self._suspects.clear(rectangle))
 
     def note_timeout(self) -> None:
@@ -134,19 +150,30 @@ class Reactions:
                 None if that is not known.
         """
         while self._doubts:
-            trial = self._suspects.try_doubt(self._doubts.popleft())
-            answer: bool | None = None
-            while True:
-                try:
-                    question = trial.send(answer)
-                except StopIteration as settled:
-                    self._follow(settled.value)
-                    break
-                answer = await is_rejected(question)
-                if answer is False:
-                    self.note_success(question)
+            self._settling += 1
+            try:
+                await self._settle(self._doubts.popleft(), is_rejected)
+            finally:
+                self._settling -= 1
         if self._latest_rejection is not None:
             await self._look_elsewhere(self._latest_rejection, is_rejected)
+
+    async def _settle(
+        self, doubt: Doubt, is_rejected: Callable[[Rectangle], Awaitable[bool | None]]
+    ) -> None:
+        trial = self._suspects.try_doubt(doubt)
+        answer: bool | None = None
+        while True:
+            try:
+                question = trial.send(answer)
+            except StopIteration as settled:
+                # What has gone bad since is named by the rejection of what was asked for with it.
+                latest = self._rejections.get(doubt.rectangle) if doubt.is_again else None
+                self._follow(settled.value, latest)
+                return
+            answer = await is_rejected(question)
+            if answer is False:
+                self.note_success(question)
 
     async def _look_elsewhere(
         self, cause: str, is_rejected: Callable[[Rectangle], Awaitable[bool | None]]
@@ -161,7 +188,8 @@ class Reactions:
 
     def peel(self, batch: OpenBatch, rectangle: Rectangle) -> Rectangle:
         """Return what a batch should ask for now, at most what it did."""
-        if self._is_any_answered or self.is_suspected(rectangle):
+        is_of_search = self.is_suspected(rectangle) and not self.is_accused(rectangle)
+        if self._is_any_answered or is_of_search:
             return rectangle
         return self._peeling.peel(batch, rectangle)
 
@@ -172,7 +200,9 @@ class Reactions:
     @property
     def has_work(self) -> bool:
         """Whether there is anything that may be asked for now."""
-        return self._is_hopeful and (self._frontier.has_pieces or self._may_take_whole())
+        return self._is_hopeful and (
+            self._frontier.has_pieces or self._may_take_whole() or self._may_try_again()
+        )
 
     def take(self) -> Rectangle | None:
         """Take the next batch from the frontier; None if there is none for now."""
@@ -180,16 +210,58 @@ class Reactions:
             return None
         has_enough_suspects = _SHARE_OF_SUSPECTS * self._suspected_open >= self._pace.limit
         is_whole_free = self._may_take_whole()
-        if not is_whole_free and not self._frontier.has_pieces:
-            return None
-        rectangle = self._frontier.take(whole_first=has_enough_suspects and is_whole_free)
+        rectangle = None
+        if is_whole_free or self._frontier.has_pieces:
+            rectangle = self._frontier.take(whole_first=has_enough_suspects and is_whole_free)
+        while rectangle is None and self._may_try_again():
+            rectangle = self._take_again()
         if rectangle is not None:
             self._suspected_open += rectangle in self._suspected
         return rectangle
 
+    def release(self, *, is_idle: bool) -> None:
+        """When all of the accused were asked for, and judged, have the rest of them fetched.
+
+        Args:
+            is_idle: whether no batch is open.
+        """
+        if is_idle and not self._doubts and not self._settling:
+            held = self._retrial.release()
+            if held:
+                self._planner.add(held)
+
     def withheld(self) -> list[Rectangle]:
         """Return what is not asked for before something else is answered."""
         return self._suspects.withheld()
+
+    def ids_left(self, axis: Axis) -> int:
+        """Return how many ids of a side the next batches may name."""
+        return max(1, self._frontier.ids_left, self._retrial.ids_left(axis))
+
+    def give_up_again(self) -> None:
+        """Put what is accused, and was not asked for, to what remains."""
+        self._frontier.give_back(*self._retrial.remaining())
+
+    def is_accused(self, rectangle: Rectangle) -> bool:
+        """Whether it names only what earlier runs quarantined, and was not judged since."""
+        return self._accused.axis_of(rectangle) is not None
+
+    def _may_try_again(self) -> bool:
+        following = self._retrial.next
+        return following is not None and not self._suspects.holds_back(following)
+
+    def _take_again(self) -> Rectangle | None:
+        """Take the next of the accused; None if what it is asked for with was named meanwhile."""
+        following = self._retrial.next
+        if following is None:
+            return None
+        along = default_cut(following).axis
+        taken = self._retrial.take(partial(self._frontier.most_of_batch, along=along))
+        self._frontier.give_back(taken)
+        rectangle = self._frontier.take()  # without what is excluded
+        if rectangle is not None:
+            self._suspected.add(rectangle)
+        return rectangle
 
     def _may_take_whole(self) -> bool:
         whole = self._frontier.next_whole
@@ -286,7 +358,10 @@ class Reactions:
 
     def _bisect(self, batch: OpenBatch, rectangle: Rectangle, error: CallError) -> None:
         self._caps.avoid(rectangle)
-        if rectangle.is_indivisible:
+        is_again = self.is_accused(rectangle)
+        if is_again:
+            self._retrial.note_rejected()
+        if rectangle.is_indivisible or is_again:
             self._rejections[rectangle] = batch, error
         steps = self._suspects.reject(rectangle)
         self._counters.splits += any(isinstance(step, Ask) and step.is_suspect for step in steps)
@@ -306,7 +381,7 @@ class Reactions:
         for step in steps:
             if isinstance(step, Doubt):
                 self._doubts.append(step)
-                if latest is not None:
+                if latest is not None and not step.is_again:
                     self._rejections[step.rectangle] = latest
         asks = [step for step in steps if isinstance(step, Ask)]
         self._suspected.update(step.rectangle for step in asks if step.is_suspect)
@@ -325,6 +400,7 @@ class Reactions:
                 del quarantined[other]
         # Batches that were open at the time may accuse the same id again.
         quarantined.setdefault(culprit, name_failed(culprit, str(error), batch))
+        self._newly_quarantined += not self._accused.was_accused(culprit)
         most = self._limits.max_quarantined
         if most is not None and len(quarantined) > most:
             too_many = counted(most, "id or pair was", "ids or pairs were")
@@ -334,7 +410,7 @@ class Reactions:
         elif (
             self._is_hopeful
             and not self._is_any_answered
-            and len(quarantined) >= DOUBTFUL_QUARANTINES
+            and self._newly_quarantined >= DOUBTFUL_QUARANTINES
             and may_be_hopeless(self._regions)
         ):
             self._is_hopeful = False

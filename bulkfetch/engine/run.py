@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from bulkfetch.engine.accused import Accused, Retrial
 from bulkfetch.engine.batch import Batch, OpenBatch
 from bulkfetch.engine.call import Caller, Fetched
 from bulkfetch.engine.calls import Calls, Question
@@ -46,6 +47,7 @@ from bulkfetch.plan.fixed import FixedPlan
 from bulkfetch.plan.frontier import Frontier, default_cut
 from bulkfetch.plan.planner import DEFAULT_BATCH_SIZE, Planner
 from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.region import Region
 from bulkfetch.runtime import Runtime
 from bulkfetch.words import counted
 
@@ -79,6 +81,8 @@ class Run(Generic[RowsT]):
             them, of this run and of earlier ones, and returns what they asked for. By default the
             rows stay with whoever took them, and come again.
         shelf: keeps answers while they wait for their check; None if they may be lost then.
+        accused: what earlier runs quarantined, and is to be asked for again.
+        region: all that was ever asked for; by default, what this run asks for.
     """
 
     def __init__(
@@ -95,8 +99,12 @@ class Run(Generic[RowsT]):
         planner: Planner | FixedPlan,
         take_back: TakeBack | None = None,
         shelf: Shelf[RowsT] | None = None,
+        accused: Accused | None = None,
+        region: Region | None = None,
     ) -> None:
         self._planner = planner
+        self._accused = Accused() if accused is None else accused
+        self._whole = None if region is None else {each: region.side(each) or () for each in Axis}
         self._handed_on: list[tuple[Rectangle, Volume]] = []
         self._take_back = take_back
         self._shelf = shelf
@@ -128,7 +136,10 @@ class Run(Generic[RowsT]):
         size = self._pace.settings.batch_size or DEFAULT_BATCH_SIZE
         self._frontier = Frontier(batch_size=size)
         # Of long lists of pairs that takes seconds, and others may share the loop.
-        await self._runtime.offload(self._planner.begin, rectangles, self._frontier)
+        retrial = await self._runtime.offload(Retrial, rectangles, self._accused)
+        await self._runtime.offload(
+            self._planner.begin, retrial.ordinary, self._frontier, retrial.apart
+        )
         for shelved in self._earlier:
             self._planner.expect(shelved.rectangle)
         self._pool = Pool(
@@ -161,6 +172,9 @@ class Run(Generic[RowsT]):
             limits=self._limits,
             counters=self._counters,
             stop=self._pool.stop,
+            accused=self._accused,
+            retrial=retrial,
+            whole=self._whole,
         )
         try:
             with self._places.in_use():
@@ -174,12 +188,16 @@ class Run(Generic[RowsT]):
         finally:
             await self._doubt()  # what was proven as the run ended
         cause = self._stopped_because or _FORGOTTEN
+        self._counters.stopped_because = self._stopped_because or ""
         for batch in self._open:
             if batch.rectangle is not None:
                 kept = f"{cause} {_SHELVED}" if batch.shelved is not None else cause
-                self._reactions.fail(batch.rectangle, kept, batch)
+                # Of what is accused an earlier run knows more than that it was asked for in vain.
+                is_accused = self._reactions.is_accused(batch.rectangle)
+                self._reactions.fail(batch.rectangle, kept, None if is_accused else batch)
         for shelved in self._earlier:
             self._reactions.fail(shelved.rectangle, f"{cause} {_SHELVED}", None)
+        self._reactions.give_up_again()
         for rectangle in (*self._frontier.remaining(), *self._reactions.withheld()):
             self._reactions.fail(rectangle, cause, None)
         return self._counters.unfetched()
@@ -271,6 +289,7 @@ class Run(Generic[RowsT]):
             break
         self._staff()
         await self._reactions.settle_doubts(self._is_rejected)
+        self._reactions.release(is_idle=not self._open)
         self._staff()
         return batch.rectangle is not None
 
@@ -405,7 +424,8 @@ class Run(Generic[RowsT]):
     def _cut(self, batch: OpenBatch) -> bool:
         """Take what the batch asks for from the frontier; False if there is nothing left."""
         frontier, pace = self._frontier, self._pace
-        size = pace.size(frontier.axis, max(1, frontier.ids_left), self._runtime.clock())
+        left = self._reactions.ids_left(frontier.axis)
+        size = pace.size(frontier.axis, left, self._runtime.clock())
         frontier.batch_size = size.ids
         axis = frontier.axis
         batch.rectangle = self._reactions.take()
@@ -576,7 +596,8 @@ class Run(Generic[RowsT]):
         if rectangle is None or not is_suspected or not is_of_the_answer(error):
             return most
         # Asking for the parts of what is suspected tells more than asking for it again.
-        return min(most, _ATTEMPTS_OF_A_SUSPECT) if rectangle.is_indivisible else 1
+        is_last = rectangle.is_indivisible or self._reactions.is_accused(rectangle)
+        return min(most, _ATTEMPTS_OF_A_SUSPECT) if is_last else 1
 
     def _is_splittable_timeout(self, batch: OpenBatch, error: CallError) -> bool:
         return (

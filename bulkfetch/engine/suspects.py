@@ -30,14 +30,20 @@ So, beyond the batch's own call, an id at fault among n in a call that names one
 most 2·log2 n + 2, a course 2·log2 m + 5 (6 if n is two), a pair 2·log2 n + 2·log2 m. The tests
 count.
 
+What an earlier run accused is not searched for again: it is named if it is rejected by itself with
+ids that are clear; else one that nobody accuses is asked for with these (see
+`bulkfetch.engine.comparing`), while whatever would be in the same doubt waits.
+
 A side that a call does not name is not at fault. Pure: told what happened, says what to do.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
 
+from bulkfetch.engine.accused import Accused
+from bulkfetch.engine.comparing import Comparison, compare
 from bulkfetch.engine.witnesses import Question, Verdict, Witnesses, try_id
 from bulkfetch.plan.marks import Marks
 from bulkfetch.plan.rectangle import Axis, Rectangle, Side
@@ -66,12 +72,14 @@ class Culprit:
 class Doubt:
     """Something in `rectangle` is at fault: the id of one of these axes, or none by itself.
 
-    `blamed` is the axis whose id is named if witnesses cannot tell, either.
+    `blamed` is the axis whose id is named if witnesses cannot tell, either; `is_again`, whether an
+    earlier run named that id.
     """
 
     rectangle: Rectangle
     axes: tuple[Axis, ...]
     blamed: Axis | None = None
+    is_again: bool = False
 
 
 Step = Ask | Culprit | Doubt
@@ -140,10 +148,20 @@ class Suspects:
 
     Args:
         regions: all that will be asked for; witnesses are taken from there.
+        accused: what earlier runs named, and is asked for again.
+        whole: all that was ever asked for, of which the accused are compared with others.
     """
 
-    def __init__(self, regions: Sequence[Rectangle]) -> None:
-        self._witnesses = Witnesses(regions)
+    def __init__(
+        self,
+        regions: Sequence[Rectangle],
+        accused: Accused | None = None,
+        whole: Mapping[Axis, Sequence[str]] | None = None,
+    ) -> None:
+        self._witnesses = Witnesses(regions, whole)
+        self._accused = Accused() if accused is None else accused
+        self._again: dict[Rectangle, None] = {}  # rejected, of the accused, and not judged yet
+        self._compared: Rectangle | None = None  # the one that others are being asked about
         sides = {axis: [each.side(axis) or () for each in regions] for axis in Axis}
         self._clear = {axis: Marks(max(sides[axis], key=len, default=())) for axis in Axis}
         self._clear_sides: dict[int, Side] = {}
@@ -154,11 +172,13 @@ class Suspects:
         """Note that the content of a call for this rectangle was rejected."""
         search = self._search_of.pop(rectangle, None)
         if search is None:
-            if self._is_parked(rectangle):
+            axis = self._accused.axis_of(rectangle)
+            if axis is not None:
+                steps = self._reject_again(rectangle, axis)
+            elif self._is_parked(rectangle):
                 return []
-            search = _Search(rectangle)
-            self._searches[search] = None
-            steps = self._part(rectangle, search)
+            else:
+                steps = self._begin(rectangle)
         else:
             steps = self._judge(rectangle, search.asked.pop(rectangle), search)
         return steps + self._tidy()
@@ -169,10 +189,11 @@ class Suspects:
             side = rectangle.named(axis)
             if side is not None and id(side) not in self._clear_sides:
                 self._clear[axis].update(side)
+                self._accused.settle(axis, side)
                 self._witnesses.note_clear(axis, side)
                 if axis is Axis.COURSES:
                     self._clear_sides[id(side)] = side  # shared by many batches: noted once
-        if not self._searches:
+        if not self._searches and not self._again:
             return []
         search = self._search_of.pop(rectangle, None)
         steps: list[Step] = []
@@ -197,6 +218,8 @@ class Suspects:
             What was not rejected is to be noted with `clear` before.
         """
         rectangle = doubt.rectangle
+        if doubt.is_again:
+            return (yield from self._compare(rectangle, doubt.axes[0]))
         at_fault = doubt.blamed
         for axis in doubt.axes:
             verdict = yield from try_id(rectangle, axis, self._witnesses, self._clear)
@@ -225,6 +248,10 @@ class Suspects:
 
         Others with the same ids of a side were, the search goes on, and no answer clears them.
         """
+        if self._again:
+            axis = self._accused.axis_of(rectangle)
+            if axis is not None and self._unclear(rectangle, axis.other):
+                return True
         return any(
             search.shared is not None
             and any(
@@ -238,7 +265,64 @@ class Suspects:
         """Return what waits for the answer to something else."""
         cuts = (cut for search in self._searches for cut in search.asked.values() if cut)
         others = ((*search.parked, *search.doubted) for search in self._searches)
-        return [*(cut.withheld for cut in cuts), *chain.from_iterable(others)]
+        return [*(cut.withheld for cut in cuts), *chain.from_iterable(others), *self._again]
+
+    def _begin(self, rectangle: Rectangle) -> list[Step]:
+        search = _Search(rectangle)
+        self._searches[search] = None
+        return self._part(rectangle, search)
+
+    def _reject_again(self, rectangle: Rectangle, axis: Axis) -> list[Step]:
+        """Say what follows where only what earlier runs named is rejected."""
+        named = rectangle.named(axis) or ()
+        if len(named) > 1:
+            return [Ask(rectangle.replace(axis, (unit,))) for unit in named]
+        if self._accused.are_pairs(rectangle):
+            return self._name(rectangle, None)
+        self._again[rectangle] = None
+        return []
+
+    def _judge_again(self) -> list[Step]:
+        """Name those that were rejected with what is clear; doubt one of the others."""
+        steps: list[Step] = []
+        for rectangle in [each for each in self._again if each != self._compared]:
+            axis = self._accused.axis_of(rectangle)
+            if rectangle not in self._again:
+                continue  # it names something that was named just now
+            if axis is None:  # the id was answered with others since
+                del self._again[rectangle]
+                steps += self._begin(rectangle)
+            elif not self._unclear(rectangle, axis.other):
+                del self._again[rectangle]
+                steps += self._name(rectangle, axis)
+            elif self._compared is None:
+                self._compared = rectangle
+                steps.append(Doubt(rectangle, (axis,), is_again=True))
+        return steps
+
+    def _compare(
+        self, rectangle: Rectangle, axis: Axis
+    ) -> Generator[Question, bool | None, list[Step]]:
+        """Ask for others than an accused id, and say what follows."""
+        found = yield from compare(
+            rectangle,
+            axis,
+            self._witnesses,
+            self._accused,
+            lambda asked: self._unclear(asked, axis.other),
+        )
+        self._compared = None
+        steps: list[Step] = []
+        if rectangle in self._again:
+            del self._again[rectangle]
+            if found is Comparison.STILL_BAD:
+                steps = self._name(rectangle, axis)
+            elif found is Comparison.SOUND:
+                steps = self._begin(rectangle)
+            else:
+                culprit = rectangle.replace(axis.other, (found,))
+                steps = [*self._name(culprit, axis.other), Ask(rectangle)]
+        return steps + self._tidy()
 
     def _judge(self, rejected: Rectangle, cut: _Cut | None, search: _Search) -> list[Step]:
         """Say what follows where a part that was asked for is rejected."""
@@ -340,6 +424,10 @@ class Suspects:
             return steps
         (unit,) = rectangle.named(axis) or ()
         self._witnesses.dismiss(axis, unit)
+        self._accused.settle(axis, (unit,))
+        for each in [each for each in self._again if unit in (each.named(axis) or ())]:
+            del self._again[each]
+            steps.append(Ask(each))
         for other in self._searches:
             steps += self._leave_out(other, axis, unit)  # its root need not name what it parked
             with_unit = [each for each in other.parked if unit in (each.named(axis) or ())]
@@ -380,7 +468,7 @@ class Suspects:
             if not search.asked and not search.doubted:
                 steps += [Ask(each, is_suspect=False) for each in search.parked]
                 del self._searches[search]
-        return steps
+        return steps + self._judge_again()
 
     def _is_parked(self, rectangle: Rectangle) -> bool:
         """Park a rejected batch that a search is expected to explain, if there is one."""

@@ -15,7 +15,7 @@ Pure: the questions are yielded, and whether they were rejected is sent back.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from itertools import accumulate, chain, islice
@@ -45,14 +45,18 @@ class Witnesses:
 
     Args:
         regions: all that will be asked for.
+        whole: the ids of all that was ever asked for, side by side; by default those of `regions`.
 
     Attributes:
         asked: how many are asked at most.
         rejected: what was asked in vain, and need not be asked again.
     """
 
-    def __init__(self, regions: Sequence[Rectangle]) -> None:
+    def __init__(
+        self, regions: Sequence[Rectangle], whole: Mapping[Axis, Sequence[str]] | None = None
+    ) -> None:
         self._sides = {axis: [each.side(axis) or () for each in regions] for axis in Axis}
+        self._whole = None if whole is None else {axis: [ids] for axis, ids in whole.items()}
         self._clear: dict[Axis, list[str]] = {axis: [] for axis in Axis}
         self._dismissed: dict[Axis, set[str]] = {axis: set() for axis in Axis}
         self.asked = _ASKED
@@ -84,6 +88,28 @@ class Witnesses:
             if unit not in passed_over and unit not in self._dismissed[axis]
         )
         return islice(chain(known, others), self.asked)
+
+    def likely_sound(
+        self, axis: Axis, besides: Collection[str], is_accused: Callable[[Axis, str], bool]
+    ) -> Iterator[str]:
+        """Choose ids that nobody accuses, of all that was ever asked for: the answered ones first.
+
+        Args:
+            axis: of the ids.
+            besides: ids that are passed over.
+            is_accused: whether an earlier run accused an id.
+        """
+        known = [unit for unit in self._clear[axis] if unit not in besides]
+        yield from known
+        sides = self._sides if self._whole is None else self._whole
+        for unit in _spread(sides[axis]):
+            if (
+                unit not in known
+                and unit not in besides
+                and unit not in self._dismissed[axis]
+                and not is_accused(axis, unit)
+            ):
+                yield unit
 
     def note_unknown(self) -> None:
         """Note that nobody knew anything: ask fewer in future."""

@@ -19,13 +19,14 @@ from typing import TypeVar
 import anyio
 import pyarrow as pa
 
+from bulkfetch.engine.accused import Accused
 from bulkfetch.engine.batch import Batch
 from bulkfetch.engine.call import Caller, Fetched, HttpExchange
 from bulkfetch.engine.caps import Caps, Volume
 from bulkfetch.engine.causes import first_cause
 from bulkfetch.engine.fetch import fetch_region, make_pace
 from bulkfetch.engine.listing import ListedPage, Lister
-from bulkfetch.engine.outcome import Counters
+from bulkfetch.engine.outcome import Counters, Unfetched
 from bulkfetch.engine.pool import Places
 from bulkfetch.engine.shelf import Shelf, ShelvedAnswer
 from bulkfetch.errors import FailedIds, IncompleteError, LocalError, SinkError
@@ -268,6 +269,7 @@ class ExportJob:
             self._phase = "fetching"
             caps = Caps([*missing, *(answer.rectangle for answer in unproven)])
             caps.recall(await self._offload(journal.silent_caps))
+            accused = await self._offload(lambda: Accused(journal.retrying(), journal.set_aside()))
             exchange = HttpExchange(service, ArrowDecoder(), counters, region)
             await fetch_region(
                 region,
@@ -282,6 +284,7 @@ class ExportJob:
                 caps=caps,
                 take_back=take_back,
                 shelf=self._make_shelf(journal, unproven),
+                accused=accused,
             )
 
     def _make_shelf(
@@ -391,7 +394,12 @@ class ExportJob:
                 with contextlib.suppress(SinkError):
                     self._published = await self._publish(journal, Nowhere())
             unfetched = self._findings.unfetched
-            raise IncompleteError(unfetched.quarantined, unfetched.failed)
+            raise IncompleteError(unfetched.quarantined, unfetched.failed, self._untried(unfetched))
+
+    def _untried(self, unfetched: Unfetched) -> str:
+        """Return why some of what is quarantined was not asked for again, if failures do not."""
+        cause = self._counters.stopped_because
+        return "" if any(entry.cause.startswith(cause) for entry in unfetched.failed) else cause
 
     def _let_go(self, journal: Journal) -> None:
         """Let go of all that fetching held: publishing has a use for the room, not for the ids."""

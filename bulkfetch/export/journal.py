@@ -448,6 +448,10 @@ class Journal:
         """Return what is quarantined and not to be asked for again."""
         return self._unfetched.set_aside()
 
+    def retrying(self) -> list[Rectangle]:
+        """Return what is quarantined and to be asked for again, what waited the longest first."""
+        return self._unfetched.retrying()
+
     def retry_quarantined(self) -> None:
         """Have everything that is quarantined asked for again, by this run or a later one."""
         with self._file.transaction():

@@ -37,6 +37,11 @@ class UnfetchedTable:
         """Return what is quarantined and not to be asked for again."""
         return [_rectangle_of(entry) for entry in self._entries(_QUARANTINED)]
 
+    def retrying(self) -> list[Rectangle]:
+        """Return what is quarantined and to be asked for again, what waited the longest first."""
+        entries = sorted(self._entries(_RETRYING), key=lambda entry: entry.tried_at or 0.0)
+        return [_rectangle_of(entry) for entry in entries]
+
     def retry_quarantined(self) -> None:
         """Have everything that is quarantined asked for again."""
         self._file.connection.execute(

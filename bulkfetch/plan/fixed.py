@@ -12,10 +12,20 @@ class FixedPlan:
     pinned_size = None
     _frontier: Frontier
 
-    def begin(self, rectangles: Sequence[Rectangle], frontier: Frontier) -> None:
-        """Give all rectangles to the frontier."""
+    def begin(
+        self,
+        rectangles: Sequence[Rectangle],
+        frontier: Frontier,
+        apart: Sequence[Rectangle] = (),
+    ) -> None:
+        """Give all rectangles to the frontier, but for what is asked for apart."""
+        del apart
         self._frontier = frontier
-        frontier.add(*map(default_cut, rectangles))
+        self.add(rectangles)
+
+    def add(self, rectangles: Sequence[Rectangle]) -> None:
+        """Give more rectangles to the frontier."""
+        self._frontier.add(*map(default_cut, rectangles))
 
     def expect(self, rectangle: Rectangle) -> None:
         """See `Planner`; nothing is reckoned."""

@@ -75,6 +75,10 @@ class Frontier:
     def batch_size(self, ids: int) -> None:
         self._batch_size = ids
 
+    def most_of_batch(self, axis: Axis, along: Axis) -> int:
+        """Return how many ids of a side a batch names at most that runs `along` an axis."""
+        return int(min(self._batch_size, self._caps[axis])) if axis is along else self.cap(axis)
+
     def most_named(self, axis: Axis) -> float:
         """Return the ids of a side that a call may name, as far as is known; infinite if not."""
         return self._caps[axis]

@@ -138,25 +138,34 @@ class Planner:
         """Choose by what has been learned since."""
         self.choice = self._choose(self.estimates())
 
-    def begin(self, rectangles: Sequence[Rectangle], frontier: Frontier) -> None:
+    def begin(
+        self,
+        rectangles: Sequence[Rectangle],
+        frontier: Frontier,
+        apart: Sequence[Rectangle] = (),
+    ) -> None:
         """Cut what is to be fetched and give it to the frontier.
 
         Args:
             rectangles: disjoint; of the region, what a journal does not hold.
             frontier: without rectangles.
+            apart: what it does not hold, either, and is asked for by itself, or added later.
         """
         self._frontier = frontier
         if self.pinned_size is not None:
             frontier.shrink(Axis.LEARNERS, self.pinned_size)
         # A call that left such a side out would answer what an earlier run has kept.
         if not isinstance(self._region, PairSet):
+            everything = (*rectangles, *apart)
             self._always_sent = frozenset(
                 axis
                 for axis in Axis
-                if any(each.width(axis) < self._region.width(axis) for each in rectangles)
+                if any(each.width(axis) < self._region.width(axis) for each in everything)
             )
         self._set_rest(rectangles)
         self._total = self._left = self._rest_pairs
+        for rectangle in apart:
+            self.expect(rectangle)
         if not rectangles:
             return
         found = self.estimates()
@@ -169,6 +178,21 @@ class Planner:
             self._probe(found, _MARGIN)
         else:
             self._add_probe(chosen.shape, _of(found, chosen.shape))
+
+    def add(self, rectangles: Sequence[Rectangle]) -> None:
+        """Cut what was asked for apart so far, with what is whole, for the shape that now pays."""
+        frontier = self._frontier
+        assert frontier is not None
+        is_begun = not frontier.is_empty
+        frontier.add(*map(default_cut, rectangles))
+        whole = frontier.withdraw()
+        if not is_begun and whole:
+            self._set_rest(whole)
+            found = self.estimates()
+            chosen = self._choose(found)
+            is_bold = self._is_bold(chosen, found)
+            self.choice = Choice(found[0].shape, found[0].title) if is_bold else chosen
+        self._add(whole)
 
     def _is_bold(self, chosen: Choice, found: Sequence[Estimate]) -> bool:
         """Whether a choice is a guess that leads far from the small batches that are pinned."""

@@ -150,7 +150,9 @@ def test_what_is_quarantined_is_left_alone_until_told_otherwise(
     before = len(place.simulator.ledger.calls)
     code, _, report, _ = run("--retry-quarantined")
     assert code == 3
-    assert asked_learners(place, before) == {bad}
+    # Another is asked for besides, to tell that it is not the courses.
+    assert bad in asked_learners(place, before)
+    assert len(place.simulator.ledger.calls) - before == 2
     assert report["quarantined"][0]["tried_at"] >= quarantined[0]["tried_at"]
     code, _, _, calls = run()
     assert (code, calls) == (3, 0)

@@ -133,6 +133,28 @@ def test_a_run_in_which_everything_is_rejected_is_stopped(
     assert go_on(bulkfetch, command).returncode == 0
 
 
+def test_a_retry_in_which_everything_is_rejected_is_stopped_and_says_so(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    bad = sorted(place.account.learner_ids)[::30]
+    place.simulator._service.poison_learners = frozenset(bad)
+    assert bulkfetch(*place.export(*ALONG)).returncode == 3
+    before = len(place.simulator.ledger.calls)
+    result = bulkfetch(*place.export(*ALONG, "--retry-quarantined", "--max-quarantined", "5"))
+    assert result.returncode == 3
+    assert len(place.simulator.ledger.calls) - before < len(bad)
+    said, command = last_lines(result)
+    assert f"{len(bad)} quarantined" in said
+    assert "not asked for again was not fetched, because more than 5 ids or pairs were" in said
+    assert "Everything else was fetched. " in said
+    assert "When what was rejected is mended, ask for it again with:" in said
+    assert command.endswith("--retry-quarantined")
+    assert "--max-quarantined" not in command
+    place.simulator._service.poison_learners = frozenset()
+    assert go_on(bulkfetch, command).returncode == 0
+
+
 def test_no_call_begins_after_the_deadline(bulkfetch: Bulkfetch, serve: Serve) -> None:
     place = serve({"name": "slow", "latency": {"base_ms": 300.0}})
     result = bulkfetch(*place.export(*ALONG, "--deadline", "2s"))
