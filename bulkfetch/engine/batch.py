@@ -32,7 +32,8 @@ class OpenBatch:
         axis: the side that it runs along.
         attempts: calls made.
         counted: those of them whose failure was the batch's own.
-        timeouts: those of them that timed out.
+        foreign: answers with rows that were not asked for.
+        timeouts: calls that timed out.
         cost: what its latest retry was charged, None before there was one.
         failed_at: when it first failed, on the run's clock.
         failed_last_at: when it failed last, on the same clock.
@@ -48,6 +49,7 @@ class OpenBatch:
     axis: Axis = Axis.LEARNERS
     attempts: int = 0
     counted: int = 0
+    foreign: int = 0
     timeouts: int = 0
     cost: int | None = None
     failed_at: float | None = None

@@ -557,6 +557,7 @@ class Run(Generic[RowsT]):
             batch.in_vain = 0
         batch.in_vain += 1
         batch.failed_last_at = now
+        batch.foreign += isinstance(error, ForeignRowsError)
         self._note_timeout(batch, error)
         if self._is_splittable_timeout(batch, error) and self._is_worth_splitting(batch, error):
             return False
@@ -592,6 +593,9 @@ class Run(Generic[RowsT]):
     def _most_attempts(self, batch: OpenBatch, error: TransientError) -> int:
         """Return how often a batch may fail by its own fault before something else is done."""
         rectangle, most = batch.rectangle, self._policy.attempts
+        if isinstance(error, ForeignRowsError):
+            # Those that failed before for another reason, as in an outage, say nothing of this one.
+            most = max(most, batch.counted - batch.foreign + min(most, _ATTEMPTS_OF_A_SUSPECT))
         is_suspected = rectangle is not None and self._reactions.is_suspected(rectangle)
         if rectangle is None or not is_suspected or not is_of_the_answer(error):
             return most

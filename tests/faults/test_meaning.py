@@ -99,6 +99,22 @@ async def test_a_filter_that_is_ignored_hands_on_no_row(serve: Serve, say: Any, 
     assert max(server.calls_by_batch().values()) <= 3 * 2
 
 
+@pytest.mark.parametrize("foreign", [1, 2, 3])
+async def test_a_filter_ignored_after_other_failures_is_no_more_than_one_ignored_at_once(
+    serve: Serve, say: Any, fetch: Any, foreign: int
+) -> None:
+    async def script(request: Any, _writer: Any) -> Any:
+        if request.number < 5:
+            return say.http(b"", "502 Bad Gateway")
+        if request.number < 5 + foreign:
+            return say.http(say.rows([*request.learners, "somebody-else"]))
+        return say.http(say.rows(request.learners))
+
+    server = await serve(script)
+    outcome = await fetch(server.url, LEARNERS, batch_size=16, workers=1, retry=SIX)
+    assert (outcome.error is None) == (foreign < 3)
+
+
 async def test_a_course_filter_that_is_ignored_hands_on_no_row(
     serve: Serve, say: Any, options: Options
 ) -> None:
