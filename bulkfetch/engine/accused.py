@@ -30,6 +30,7 @@ class Accused:
     Attributes:
         ids: those that stand alone.
         pairs: the others, a learner and a course.
+        is_any_confirmed: whether one that an earlier run accused was named again.
         beside: along an axis, all that the ids of the other will be asked for with, as far as one
             call may ask about it; to be emptied if that is in vain.
     """
@@ -39,6 +40,7 @@ class Accused:
     ) -> None:
         self.ids: dict[Axis, dict[str, None]] = {axis: {} for axis in Axis}
         self.pairs: dict[tuple[str, str], None] = {}
+        self.is_any_confirmed = False
         self.beside: dict[Axis, tuple[str, ...]] = dict.fromkeys(Axis, ())
         self._ever: dict[Axis, set[str]] = {axis: set() for axis in Axis}
         for entry in entries:

@@ -6,8 +6,9 @@ not be asked about for the next of the accused. If they are rejected with two su
 them has gone bad, and is searched for with these, by halves. What is found is named only if both of
 these are rejected with it, and something is answered that it is not in.
 
-Where nobody can be compared with, the id is asked for with one, and another, of those that it stood
-with: what the earlier run found is taken for confirmed if both are rejected.
+Where too few say anything, what is at fault is searched for as if no earlier run had named anybody.
+So it is where there is nobody to be compared with, until that has found one of the accused at fault
+again: of the next ones, two calls that name one id with them are enough.
 
 Pure: the questions are yielded, and whether they were rejected is sent back.
 """
@@ -28,7 +29,7 @@ class Comparison(Enum):
     """What came of comparing, where nothing else was found at fault."""
 
     STILL_BAD = "the id is at fault as before"
-    SOUND = "it was answered"
+    UNKNOWN = "it has to be searched for anew"
 
 
 def compare(
@@ -74,9 +75,9 @@ def compare(
             rejecting.append(unit)
         if len(rejecting) == _REJECTED:
             found = yield from _search(rejecting, axis, others, witnesses, accused)
-            if found is not None:
-                return found
-            break
+            return found or Comparison.UNKNOWN
+    if rejecting or not accused.is_any_confirmed:
+        return Comparison.UNKNOWN
     return (yield from _ask_alone(axis, named, tuple(unclear(rejected))))
 
 
@@ -86,7 +87,7 @@ def _ask_alone(
     """Ask for the id with a few of the others, one at a time."""
     for other in others[:: max(1, len(others) // _ALONE)][:_ALONE]:
         if (yield _pair(axis, named, (other,))) is False:
-            return Comparison.SOUND
+            return Comparison.UNKNOWN
     return Comparison.STILL_BAD
 
 

@@ -161,6 +161,7 @@ class Suspects:
         self._witnesses = Witnesses(regions, whole)
         self._accused = Accused() if accused is None else accused
         self._again: dict[Rectangle, None] = {}  # rejected, of the accused, and not judged yet
+        self._begun: _Search | None = None  # the latest search
         self._compared: Rectangle | None = None  # the one that others are being asked about
         sides = {axis: [each.side(axis) or () for each in regions] for axis in Axis}
         self._clear = {axis: Marks(max(sides[axis], key=len, default=())) for axis in Axis}
@@ -268,7 +269,7 @@ class Suspects:
         return [*(cut.withheld for cut in cuts), *chain.from_iterable(others), *self._again]
 
     def _begin(self, rectangle: Rectangle) -> list[Step]:
-        search = _Search(rectangle)
+        self._begun = search = _Search(rectangle)
         self._searches[search] = None
         return self._part(rectangle, search)
 
@@ -295,7 +296,7 @@ class Suspects:
             elif not self._unclear(rectangle, axis.other):
                 del self._again[rectangle]
                 steps += self._name(rectangle, axis)
-            elif self._compared is None:
+            elif self._compared is None and self._begun not in self._searches:
                 self._compared = rectangle
                 steps.append(Doubt(rectangle, (axis,), is_again=True))
         return steps
@@ -317,7 +318,8 @@ class Suspects:
             del self._again[rectangle]
             if found is Comparison.STILL_BAD:
                 steps = self._name(rectangle, axis)
-            elif found is Comparison.SOUND:
+            elif found is Comparison.UNKNOWN:
+                self._accused.settle(axis, rectangle.named(axis) or ())
                 steps = self._begin(rectangle)
             else:
                 culprit = rectangle.replace(axis.other, (found,))
@@ -425,6 +427,7 @@ class Suspects:
         (unit,) = rectangle.named(axis) or ()
         self._witnesses.dismiss(axis, unit)
         self._accused.settle(axis, (unit,))
+        self._accused.is_any_confirmed |= self._accused.was_bad(axis, unit)
         for each in [each for each in self._again if unit in (each.named(axis) or ())]:
             del self._again[each]
             steps.append(Ask(each))

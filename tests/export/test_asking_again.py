@@ -143,6 +143,13 @@ def reject(simulator: Simulator, bad: Bad) -> None:
     service._check_ids = check  # type: ignore[method-assign]
 
 
+def wanted(learners: Sequence[str], courses: Sequence[str]) -> set[Pair]:
+    return {
+        (ACCOUNT.learner_ids[learner], ACCOUNT.course_ids[course])
+        for learner, course in zip(ACCOUNT.learner_of, ACCOUNT.course_of, strict=True)
+    } & {(learner, course) for learner in learners for course in courses}
+
+
 def calls_naming(found: Run, unit: str) -> int:
     return sum(
         unit in (*(call.learner_ids or ()), *(call.course_ids or ())) for call in found.calls
@@ -266,7 +273,37 @@ def test_where_nobody_else_is_asked_for_they_are_judged_with_one_another(
     first, again = runs(Step(Bad(BAD)), Step(Bad(still)), region=region)
     assert first.quarantined == set(BAD)
     assert again.quarantined == set(still)
-    assert len(again.calls) <= 3 * len(BAD)
+    # One is searched for anew, and the others are judged by what that found.
+    assert len(again.calls) <= 3 * len(BAD) + 30
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2, 13])
+def test_learners_that_were_blamed_for_the_courses_are_had_as_soon_as_courses_are(bad: int) -> None:
+    region = make_region(LEARNERS[:4], COURSES[:25])
+    first, same = runs(Step(Bad(courses=COURSES)), Step(Bad(courses=COURSES)), region=region)
+    assert not first.rows | same.rows
+    for seed in range(3):
+        still = Random(seed).sample(COURSES[:25], bad)
+        if bad == 2:  # those that the retry before asked for by themselves
+            still = sorted({(call.course_ids or ("",))[0] for call in same.calls[-2:]})
+        *_, again = runs(Step(Bad(courses=COURSES)), Step(Bad(courses=still)), region=region)
+        held_up = {
+            (learner, course)
+            for learner, course in wanted(LEARNERS[:4], COURSES[:25])
+            if course not in still
+        }
+        named = again.quarantined
+        assert not {
+            pair for pair in held_up if pair in named or pair[0] in named or pair[1] in named
+        }
+
+
+def test_the_one_other_course_tells_that_it_may_be_the_learner() -> None:
+    region = make_pairs([(learner, course) for learner in LEARNERS[:3] for course in COURSES[:2]])
+    for retries in (1, 2):
+        steps = [Step(Bad(learners=LEARNERS[:1]))] * retries
+        *_, again = runs(Step(Bad(courses=COURSES[:1])), *steps, region=region)
+        assert again.quarantined <= {LEARNERS[0], (LEARNERS[0], COURSES[0])}
 
 
 @pytest.mark.parametrize(
