@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import anyio
 
@@ -152,16 +153,15 @@ def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, N
     def terminate(number: int, _frame: object) -> None:
         raise TerminatedError(number)
 
-    before = [
-        (
-            number,
+    before: list[tuple[signal.Signals, Any]] = []
+    is_begun = False
+    try:
+        for number in stopping_signals():
+            before.append((number, signal.getsignal(number)))
             signal.signal(
                 number, signal.default_int_handler if number == signal.SIGINT else terminate
-            ),
-        )
-        for number in stopping_signals()
-    ]
-    try:
+            )
+        is_begun = True
         yield result
     except BulkfetchError as error:
         result.code = exit_code_of(error)
@@ -173,8 +173,10 @@ def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, N
         what = error.naming(option_of) if isinstance(error, SettingError) else str(error)
         said = "\n".join(filter(None, (what, unwritten)))
         _fail(console, said, _how(error, resume, result.standing), how, result.code)
-    except (KeyboardInterrupt, TerminatedError) as error:
-        result.code = say_stopped(console, signal_of(error), resume, result.standing)
+    except (KeyboardInterrupt, TerminatedError, BaseExceptionGroup) as error:
+        result.code = say_stopped(console, _signal_in(error), resume, result.standing)
+        if not is_begun:  # there is no block to leave
+            leave(result.code)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, said without locals
         result.code = ExitCode.BUG
         if os.environ.get("BULKFETCH_DEBUG") == "1":
@@ -190,6 +192,22 @@ def ending(console: Console, resume: Resume | None) -> Generator[Ending, None, N
     finally:
         for number, handler in before:
             signal.signal(number, handler)
+
+
+def _signal_in(error: BaseException) -> int:
+    """Return the number of the signal that an exception stands for.
+
+    It is in a group where the signal came just before a task put its own handler in place. What
+    stands for none is raised.
+    """
+    found: BaseException | None = error
+    if isinstance(error, BaseExceptionGroup):
+        found = error.subgroup((KeyboardInterrupt, TerminatedError))
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    if not isinstance(found, KeyboardInterrupt | TerminatedError):
+        raise error
+    return signal_of(found)
 
 
 def signal_of(error: KeyboardInterrupt | TerminatedError) -> int:

@@ -51,6 +51,7 @@ _REQUEST_TOO_LARGE = frozenset({413, 414})
 _OF_THE_ANSWER = (ServerFailedError, MalformedAnswerError, ForeignRowsError)
 _SHARE_OF_SUSPECTS = 2  # every second place at most
 _NARROW = 10
+_FAR_LARGER = 10
 
 Rejection = tuple[OpenBatch, CallError]
 
@@ -339,8 +340,11 @@ class Reactions:
                 self._frontier.shrink(cut, most)
         elif cut is not axis:
             most = 0
-        elif not is_request and self._is_narrow(rectangle, axis.other):
-            # Rows may be why, of which so few ids have hardly any here; or ids.
+        elif not is_request and (
+            self._is_narrow(rectangle, axis.other) or rectangle.width(axis) >= _FAR_LARGER * most
+        ):
+            # What was proven is far from what is too much, which lies anywhere between: in the
+            # middle, neither more calls than need be nor more in vain are likely.
             most = math.isqrt(most * rectangle.width(axis))
         try:
             pieces = split_evenly(rectangle, cut, most)

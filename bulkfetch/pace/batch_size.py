@@ -47,6 +47,7 @@ _REFUSED_FOR_ROWS = 0.3  # of the calls: where each is halved down to who has so
 _ROWS_WEIGHT = 0.05  # of the latest call in that share
 _SMALLER = 0.7
 _REFUSED_TRIALS = 3
+_FAR_MORE = 2
 _FAR_FEWER = 4
 _FEW_LOST = 4  # successes for each refusal of a proven size
 
@@ -139,10 +140,11 @@ class BatchSize:
         is_flat = is_brief and self._is_flat(model)
         is_dear = is_rate_bound or base_s > 2 * model.base_s
         most_trials = max(1, limit // 4) if is_flat or is_dear else 1
-        if size > self._proven and len(self._trials) < most_trials:
+        if size > self._proven:
             waves = _WAVES if is_dear else _WAVES_AFTER_TRIAL
             wanted = min(size, math.ceil(left / (limit * waves)))
-            trial = self._trial(wanted, _GROWTH_IF_FLAT if is_flat else _GROWTH)
+            growth = _GROWTH_IF_FLAT if is_flat else _GROWTH
+            trial = self._trial(wanted, growth, most=most_trials)
             if trial is not None and trial > self._proven:
                 return Size(trial, is_trial=True)
         if is_brief and model.per_id_s > 0 and not is_rate_bound:
@@ -261,19 +263,31 @@ class BatchSize:
         added_s = model.per_id_s * _GROWTH_IF_FLAT * self._proven
         return self._refused is None and model.base_s > max(_LONG_S, added_s / _FLAT)
 
-    def _trial(self, wanted: int, growth: float = _GROWTH) -> int | None:
-        """Return a size to try above what is proven, None if it is not worth it."""
+    def _trial(self, wanted: int, growth: float, *, most: int) -> int | None:
+        """Return a size to try above what is proven, None if it is not worth it.
+
+        Or if so many trials are under way already. While what is proven is far below what is
+        refused, those of far more do not count: they may hang until a gateway gives up.
+        """
         if wanted < self._proven * _WORTH_TRYING:
             return None
         if self._refused is None:
-            return min(wanted, round_down(int(self._proven * growth)))
+            size = min(wanted, round_down(int(self._proven * growth)))
+            return size if self._are_open(size) < most else None
         if self._tries_left <= 0:
             return None
         middle = round_down(int(math.sqrt(self._proven * self._refused)))
-        if middle <= self._proven or middle >= self._refused:
+        if middle <= self._proven or middle >= self._refused or self._are_open(middle) >= most:
             return None
         self._tries_left -= 1
         return min(wanted, middle)
+
+    def _are_open(self, ids: int) -> int:
+        """Return how many trials are under way that tell what a trial of so many ids would."""
+        if self._refused is None or self._refused < _FAR_MORE * self._proven:
+            return len(self._trials)
+        below = min(self._refused, _FAR_MORE * ids)
+        return sum(each < below for each in self._trials)
 
 
 def round_down(size: int) -> int:

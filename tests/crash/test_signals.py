@@ -84,6 +84,35 @@ def test_a_signal_while_it_is_loaded_ends_it(tmp_path: Path) -> None:
     assert stderr.decode().splitlines()[-1] == "  bulkfetch export -o 'a b.csv'"
 
 
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.sweep)])
+def test_a_signal_while_handlers_change_ends_it(
+    open_site: OpenSite, tmp_path: Path, strace: None, stride: int
+) -> None:
+    """System calls that set a handler are met by the signal, one in each run."""
+    assert strace is None
+    calls = "--trace=rt_sigaction"
+    tracer = ("strace", "-qq", calls, "-o")
+    with open_site(tmp_path / "counted", "o.csv") as site:
+        log = tmp_path / "log"
+        with start(site, prefix=(*tracer, str(log))) as process:
+            process.communicate(timeout=20)
+        lines = log.read_text().splitlines()
+    # From the program's own first handler on; before that, the interpreter's are set.
+    first = next(
+        number for number, line in enumerate(lines, 1) if "SIGTERM, {sa_handler=0x" in line
+    )
+    assert len(lines) - first > 8
+    for number in range(first + 1, len(lines) + 1, stride):
+        with open_site(tmp_path / f"site {number}", "o.csv") as site:
+            inject = f"--inject=rt_sigaction:signal=SIGTERM:when={number}"
+            since = time.monotonic()
+            with start(site, prefix=(*tracer, os.devnull, inject)) as process:
+                _, stderr = process.communicate(timeout=20)
+            assert "Traceback" not in stderr.decode(), (number, stderr.decode())
+            assert process.returncode in {143, -signal.SIGTERM, 0}, (number, stderr.decode())
+            assert time.monotonic() - since < 15
+
+
 def test_a_second_signal_ends_a_run_whose_disk_is_stuck_at_once(
     open_site: OpenSite, tmp_path: Path, strace: None
 ) -> None:

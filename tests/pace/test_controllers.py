@@ -345,6 +345,25 @@ def test_a_size_that_is_refused_again_and_again_while_smaller_ones_are_not_is_a_
     assert (size.proven, size.refused) == (100, 250)
 
 
+def test_trials_that_hang_do_not_keep_sizes_from_growing() -> None:
+    size = BatchSize()
+    for ids in (50, 72, 74, 33):
+        size.begin(Size(ids, is_trial=True))
+    size.on_timeout(Size(50, is_trial=True))  # and the others hang until a gateway gives up
+    size.begin(Size(1, is_trial=True))
+    size.on_success(Size(1, is_trial=True))
+    grown = size.next(
+        left=3_000, limit=9, model=model(0.4, 0.03), is_rate_bound=False, is_brief=False
+    )
+    assert grown.is_trial
+    assert 2 <= grown.ids < 16
+    size.begin(grown)
+    again = size.next(
+        left=3_000, limit=9, model=model(0.4, 0.03), is_rate_bound=False, is_brief=False
+    )
+    assert (again.ids, again.is_trial) == (1, False)
+
+
 def test_refusals_of_every_size_are_no_cap() -> None:
     size = proven_at(100)
     for _ in range(20):
