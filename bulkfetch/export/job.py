@@ -9,6 +9,7 @@ published from the journal alone, so that it is the same whatever happened on th
 import contextlib
 import functools
 import gc
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -164,6 +165,7 @@ class ExportJob:
         self._pairs_before = 0
         self._listed = 0
         self._pace: Pace | None = None
+        self._ends_at = math.inf  # by the deadline, on the runtime's clock
         self._notes_due_at = float("-inf")
         self._quarantined_kept = 0
         self._redactor = settings.credentials.make_redactor()
@@ -223,6 +225,8 @@ class ExportJob:
 
         options, pace = settings.options, make_pace(settings.options, self._runtime)
         self._pace = pace
+        if options.deadline_s is not None:
+            self._ends_at = self._runtime.clock() + options.deadline_s
 
         async def commit(batch: Batch[list[pa.RecordBatch]]) -> None:
             with anyio.CancelScope(shield=True):
@@ -455,7 +459,9 @@ class ExportJob:
         return Unreachable(
             since=since_1970 + outage.began_at,
             next_probe_at=since_1970 + next_probe_at,
-            gives_up_at=None if outage.is_refusal else since_1970 + outage.ends_at,
+            gives_up_at=None
+            if outage.is_refusal
+            else since_1970 + min(outage.ends_at, self._ends_at),
             cause=outage.cause,
         )
 

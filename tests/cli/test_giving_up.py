@@ -218,6 +218,19 @@ def test_an_outage_is_said_once_as_it_begins_and_once_as_it_ends(
         assert said.index(began) < said.index(ended)
 
 
+def test_an_outage_is_given_up_no_later_than_the_deadline(
+    bulkfetch: Bulkfetch, serve: Serve
+) -> None:
+    place = serve()
+    with out(place, seconds=30):
+        began_at = time.time()
+        result = bulkfetch(*place.export(*ALONG, "--log-format", "json", "--deadline", "6s"))
+    assert result.returncode == 3
+    events = [json.loads(line) for line in result.stderr.decode().splitlines()]
+    (began,) = [event for event in events if event["event"] == "outage"]
+    assert began_at + 5 < began["gives_up_at"] < began_at + 9
+
+
 def test_a_service_that_refuses_all_calls_is_not_out_and_not_given_up(
     bulkfetch: Bulkfetch, serve: Serve
 ) -> None:

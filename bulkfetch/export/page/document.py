@@ -131,7 +131,7 @@ def _completeness(report: Json) -> str:
     words = (
         "<p class='faint'>Returned: a row came. In part: a row came, and not all was fetched."
         " Confirmed empty: everything was fetched, and no row came. Quarantined: the service"
-        " rejects the id. Failed: it could not be fetched.</p>"
+        " rejects the id. Failed: no row came, and some of it was not fetched.</p>"
     )
     key = legend([(state, _name_state(state), "") for state in _STATES])
     return section("Completeness", table(heads, rows) + bars + key + words + more)
