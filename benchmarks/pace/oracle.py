@@ -1,7 +1,8 @@
 """The best fixed pair of batch size and workers, found by search with the same engine.
 
 Along the workers, along the batch sizes, and along the workers again, each through the best of the
-lines before; then from neighbour to better neighbour, in factors of 2 and at last of √2. A run is
+lines before; then from neighbour to better neighbour, in factors of 2 and at last of √2, and again
+from a small size if one is better, for where answers may have few rows these lie far off. A run is
 broken off as soon as it takes longer than the best before, so most cost a fraction.
 
 What was found is kept by case in a file beside this one; the pair is measured again whenever it is
@@ -20,6 +21,7 @@ FOUND = Path(__file__).with_name("oracle.json")
 _MOST_WORKERS = 256
 _FIRST = (400, 12)
 _BATCH_SIZES = (50, 100, 200, 800, 1_600, 3_200, 12_800, 51_200)
+_SMALL_SIZES = (6, 12, 25)
 _WORKERS = (2, 5, 12, 32, 80)
 _FINER = (2.0, 2**0.5)
 _MOST_STEPS = 6
@@ -61,12 +63,20 @@ def search(case: Case, measure: Measure) -> Pair | None:
     try_all(Pair(best().batch_size, workers) for workers in _WORKERS)
     try_all(Pair(batch_size, best().workers) for batch_size in _BATCH_SIZES)
     try_all(Pair(best().batch_size, workers) for workers in _WORKERS)
-    for factor in _FINER:
-        for _ in range(_MOST_STEPS):
-            before = best()
-            try_all(_around(before, factor))
-            if best() == before:
-                break
+
+    def refine() -> None:
+        for factor in _FINER:
+            for _ in range(_MOST_STEPS):
+                before = best()
+                try_all(_around(before, factor))
+                if best() == before:
+                    break
+
+    refine()
+    refined = best()
+    try_all(Pair(batch_size, workers) for batch_size in _SMALL_SIZES for workers in _WORKERS)
+    if best() != refined:
+        refine()
     found = best()
     return None if results[found][0] == float("inf") else found
 
