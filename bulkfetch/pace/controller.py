@@ -10,7 +10,6 @@ double it.
 Times are the injected clock's, in seconds.
 """
 
-import math
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from random import Random
@@ -111,7 +110,6 @@ class Pace:
         self._limit_before = self.limit
         self._fell_at = float("-inf")
         self._latest_size = 0
-        self._left_s = math.inf
         self._unjudged: list[_Cost] = []
         self._judged = 0
 
@@ -130,7 +128,7 @@ class Pace:
 
     def wait_s(self, now: float) -> float:
         """Return how long the next call has to wait for the gate and the rate; 0 is not at all."""
-        self.refusals.try_again(now, is_rate_in_use=self._is_rate_bound(now), left_s=self._left_s)
+        self.refusals.try_again(now, is_rate_in_use=self._is_rate_bound(now))
         self.minute.try_again(now)
         self._take_caps()
         gate_s = self.gate.wait_s(now, self.limit)
@@ -159,7 +157,7 @@ class Pace:
             limit = min(self.ceiling, 2 * limit)
         if left_of_quota := self.rate.left_of_quota(now):
             limit = min(limit, left_of_quota)
-        size = self.sizes[axis].next(
+        return self.sizes[axis].next(
             left=left,
             limit=limit,
             model=self.models[axis],
@@ -167,9 +165,6 @@ class Pace:
             is_brief=self.concurrency.is_slow_start,
             stop_s=self.gate.shut_s / max(1, self._begun),
         )
-        if self.models[axis].is_known:
-            self._left_s = self.expected_s(axis, size.ids) * left / size.ids / self.limit
-        return size
 
     def expected_s(self, axis: Axis, ids: int) -> float:
         """Say how long a call for so many ids takes at present; 0 while nothing is known."""

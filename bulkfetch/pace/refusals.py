@@ -15,7 +15,6 @@ has for a second; if it is let in, it may have been the rate all along, or chanc
 Explicit state and steps, no I/O.
 """
 
-import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -28,7 +27,6 @@ _TRY_AGAIN_STOPS = 10  # times as long as a refusal stops all calls, at least
 _TRY_AGAIN_CALLS = 100
 _SOON_S = 5.0
 _SOON_STOPS = 3
-_WORTH_STOPS = 4
 _CHANCE_S = 1.0
 RATE_MARGIN = 0.95
 
@@ -157,14 +155,8 @@ class Refusals:
             self._in_flight.try_soon(now + max(_SOON_S, soon_s))
         return False
 
-    def try_again(self, now: float, *, is_rate_in_use: bool, left_s: float = math.inf) -> None:
-        """Raise a cap a little if it has stood for long enough.
-
-        `left_s` is how long the run will take as it is: in vain costs as long as a refusal stops
-        all calls, which near the end nothing can make good.
-        """
-        if left_s < _WORTH_STOPS * self._stop_s:
-            return
+    def try_again(self, now: float, *, is_rate_in_use: bool) -> None:
+        """Raise a cap a little if it has stood for long enough."""
         cap = self._in_flight
         if cap is not None and self._is_due(cap, now):
             cap.try_later(now)

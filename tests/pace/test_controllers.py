@@ -146,16 +146,6 @@ def test_a_cap_whose_refusals_stop_all_calls_for_long_is_tried_more_seldom() -> 
     assert tried == {2.0: 100, 60.0: 600}  # no sooner than after 100 calls
 
 
-def test_a_cap_is_not_tried_again_where_a_refusal_costs_more_than_is_left_to_gain() -> None:
-    for left_s, tried in ((200.0, 6), (100.0, 5)):
-        refusals = Refusals()
-        for n in range(1, 6):
-            refusals.on_admitted(n, 1, now=0.0)
-        refusals.on_refused(6, 1, now=0.0, retry_after_s=30.0)
-        refusals.try_again(1_000.0, is_rate_in_use=False, left_s=left_s)
-        assert refusals.most_in_flight == tried
-
-
 def _is_tried(refusals: Refusals, now: float) -> bool:
     refusals.on_admitted(5, 1, now)
     refusals.try_again(now, is_rate_in_use=False)
