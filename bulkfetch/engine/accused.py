@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from bulkfetch.plan.frontier import OTHER_SIDE_CAP
-from bulkfetch.plan.rectangle import Axis, Rectangle, Side, subtract_from
+from bulkfetch.plan.rectangle import Axis, Rectangle, Side, rectangle_along, subtract_from
 
 _HEALED_IN_A_ROW = 5  # before several are asked for together
 
@@ -154,7 +154,7 @@ class Retrial:
             if follower.axis is not axis or follower.others != others:
                 break
             units.append(self._trials.popleft().unit)
-        rectangle = _make(axis, tuple(sorted(units)), others)
+        rectangle = rectangle_along(axis, tuple(sorted(units)), others)
         beside = most(axis.other)
         if others is not None and len(others) > beside:
             self._held.append(rectangle.replace(axis.other, others[beside:]))
@@ -209,7 +209,7 @@ class Retrial:
         # One part of each is asked for by itself; the others are for whoever has healed.
         for (axis, unit), others in others_of.items():
             self._trials += [_Trial(axis, unit, each) for each in others[:1]]
-            self._held += [_make(axis, (unit,), each) for each in others[1:]]
+            self._held += [rectangle_along(axis, (unit,), each) for each in others[1:]]
         beside = _courses_beside(self._trials)
         if len(beside) <= OTHER_SIDE_CAP:  # of learners, a call names fewer
             self._accused.beside[Axis.COURSES] = beside
@@ -276,8 +276,4 @@ def _without(side: Side, some: tuple[str, ...]) -> Side:
 
 
 def _rectangle(trial: _Trial) -> Rectangle:
-    return _make(trial.axis, (trial.unit,), trial.others)
-
-
-def _make(axis: Axis, ids: tuple[str, ...], others: Side) -> Rectangle:
-    return Rectangle(None, None).replace(axis, ids).replace(axis.other, others)
+    return rectangle_along(trial.axis, (trial.unit,), trial.others)

@@ -18,7 +18,7 @@ from enum import Enum
 
 from bulkfetch.engine.accused import Accused
 from bulkfetch.engine.witnesses import Question, Witnesses
-from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.rectangle import Axis, Rectangle, rectangle_along
 
 _COMPARED = 3  # ids at most, of which some may say nothing
 _REJECTED = 2  # of them show that it is not the id
@@ -65,10 +65,10 @@ def compare(
             return Comparison.STILL_BAD
         if accused.beside[axis.other] and len(asked := tuple(unclear(wider))) > len(others):
             # Then the next of the accused need not be compared with anybody.
-            if (yield _pair(axis, (unit,), asked)) is False:
+            if (yield rectangle_along(axis, (unit,), asked)) is False:
                 return Comparison.STILL_BAD
             accused.beside[axis.other] = ()
-        is_rejected = yield _pair(axis, (unit,), others)
+        is_rejected = yield rectangle_along(axis, (unit,), others)
         if is_rejected is False:
             return Comparison.STILL_BAD
         if is_rejected:
@@ -86,7 +86,7 @@ def _ask_alone(
 ) -> Generator[Question, bool | None, Comparison]:
     """Ask for the id with a few of the others, one at a time."""
     for other in others[:: max(1, len(others) // _ALONE)][:_ALONE]:
-        if (yield _pair(axis, named, (other,))) is False:
+        if (yield rectangle_along(axis, named, (other,))) is False:
             return Comparison.UNKNOWN
     return Comparison.STILL_BAD
 
@@ -111,18 +111,14 @@ def _search(
     is_any_answered = False
     while len(others) > 1:
         middle = len(others) // 2
-        is_rejected = yield _pair(axis, (second,), others[:middle])
+        is_rejected = yield rectangle_along(axis, (second,), others[:middle])
         if is_rejected is None:
             return None
         is_any_answered |= not is_rejected
         others = others[:middle] if is_rejected else others[middle:]
     if not is_any_answered:  # it may be whom they are asked for with
         another = next(witnesses.likely_sound(axis.other, others, accused.was_bad), None)
-        if another is None or (yield _pair(axis, (second,), (another,))) is not False:
+        if another is None or (yield rectangle_along(axis, (second,), (another,))) is not False:
             return None
-    is_confirmed = yield _pair(axis, (first,), others)
+    is_confirmed = yield rectangle_along(axis, (first,), others)
     return others[0] if is_confirmed else None
-
-
-def _pair(axis: Axis, ids: tuple[str, ...], others: tuple[str, ...]) -> Rectangle:
-    return Rectangle(None, None).replace(axis, ids).replace(axis.other, others)

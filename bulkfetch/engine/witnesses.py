@@ -20,7 +20,7 @@ from collections.abc import Set as AbstractSet
 from enum import Enum
 from itertools import accumulate, chain, islice
 
-from bulkfetch.plan.rectangle import Axis, Rectangle
+from bulkfetch.plan.rectangle import Axis, Rectangle, rectangle_along
 
 _ASKED = 8
 _FEWEST = 2
@@ -139,18 +139,18 @@ def try_id(
     besides = next(witnesses.beside(axis, (unit,)), None)
     parts = 0  # of what is sound, and rejected with the id
     if sound:
-        is_rejected = len(sound) == len(others) or (yield _pair(axis, (unit,), sound))
+        is_rejected = len(sound) == len(others) or (yield rectangle_along(axis, (unit,), sound))
         if is_rejected is False:
             return Verdict.SOUND
         parts += is_rejected is True
     elif len(others) > 1 and besides is not None:
-        is_rejected = yield _pair(axis, (besides,), others)
+        is_rejected = yield rectangle_along(axis, (besides,), others)
         if is_rejected is False:
             return Verdict.OTHERS_SOUND
     asked = 0
     for witness in witnesses.beside(axis.other, others):
         asked += 1
-        question = _pair(axis, (unit,), (witness,))
+        question = rectangle_along(axis, (unit,), (witness,))
         is_rejected = question in witnesses.rejected or (yield question)
         if is_rejected is False:
             return Verdict.SOUND
@@ -171,11 +171,7 @@ def _is_sound(
     """Find out whether a witness that was rejected with an id is answered with another one."""
     if witness in clear[axis.other]:
         return True
-    return besides is not None and (yield _pair(axis, (besides,), (witness,))) is False
-
-
-def _pair(axis: Axis, ids: tuple[str, ...], others: tuple[str, ...]) -> Rectangle:
-    return Rectangle(None, None).replace(axis, ids).replace(axis.other, others)
+    return besides is not None and (yield rectangle_along(axis, (besides,), (witness,))) is False
 
 
 def _spread(sides: Sequence[Sequence[str]]) -> Iterator[str]:

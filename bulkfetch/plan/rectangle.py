@@ -124,6 +124,11 @@ def make_rectangle(
     return Rectangle(sides[0], sides[1])
 
 
+def rectangle_along(axis: Axis, ids: Side, others: Side) -> Rectangle:
+    """Return the rectangle with these ids along an axis, and others along the other one."""
+    return Rectangle(None, None).replace(axis, ids).replace(axis.other, others)
+
+
 def split(rectangle: Rectangle, axis: Axis | None = None) -> tuple[Rectangle, Rectangle]:
     """Split a rectangle in two along `axis`, or its longer side.
 
