@@ -25,8 +25,8 @@ def describe(pace: Pace) -> dict[str, object]:
     return {
         "version": _VERSION,
         "limit": pace.limit,
-        "most_in_flight": pace.refusals.most_in_flight,
-        "most_in_second": pace.refusals.most_in_second,
+        "most_in_flight": pace.refusals.sure_in_flight,
+        "most_in_second": pace.refusals.sure_in_second,
         "most_in_minute": pace.minute.most,
         "sizes": {
             axis.value: {"proven": size.proven, "refused": size.refused}

@@ -1,6 +1,7 @@
 """The small limiters of the pace, each against a simple service."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -468,3 +469,55 @@ def test_calls_with_far_fewer_courses_than_usual_say_nothing_of_the_size() -> No
     pace.on_too_large(pace.begin(along, narrow, 28.0), 29.0, block(3_000, 1), is_request=True)
     assert pace.sizes[along].refused == 3_000
     assert pace.in_flight == 0
+
+
+def test_a_rate_that_may_be_chance_is_tried_soon_and_gone_once_a_second_of_more_is_let_in() -> None:
+    refusals = Refusals()
+    refusals.on_admitted(1, 1, now=0.0)
+    assert refusals.on_refused(1, 2, now=0.1)
+    assert (refusals.most_in_second, refusals.sure_in_second) == (1, None)
+    refusals.try_again(0.9, is_rate_in_use=True)
+    assert refusals.most_in_second == 1
+    refusals.try_again(1.2, is_rate_in_use=True)
+    assert refusals.most_in_second == 2
+    refusals.on_admitted(1, 2, now=1.3)
+    assert refusals.most_in_second == 2
+    refusals.on_admitted(1, 2, now=1.8)
+    assert refusals.most_in_second is None
+
+
+def refuse_above(most: int, refusals: Refusals) -> None:
+    for n in range(60):
+        in_second = 1 + n % (most + 4)
+        if in_second <= most:
+            refusals.on_admitted(1, in_second, now=0.0)
+        else:
+            refusals.on_refused(1, in_second, now=0.0)
+
+
+def test_what_may_be_chance_leaves_the_limit_that_is_sure_as_it_was() -> None:
+    refusals = Refusals()
+    refuse_above(10, refusals)
+    assert (refusals.most_in_second, refusals.sure_in_second) == (10, 10)
+    resumed = Refusals()
+    resumed.learn(None, refusals.sure_in_second, now=0.0)
+    for _ in range(2):
+        resumed.on_admitted(1, 3, now=0.0)
+    assert resumed.on_refused(1, 4, now=0.0)
+    assert (resumed.most_in_second, resumed.sure_in_second) == (3, 10)
+    for _ in range(3):  # these are not explained by it
+        resumed.on_refused(1, 3, now=0.5)
+    assert (resumed.most_in_second, resumed.sure_in_second) == (10, 10)
+
+
+def test_a_rate_that_is_too_low_rises_by_ever_more_and_soon() -> None:
+    refusals, now, seen = Refusals(), 0.0, list[float]()
+    refuse_above(10, refusals)
+    while (rate := refusals.most_in_second or 0) < 40 and now < 200:
+        seen.append(rate)
+        now += 1 / rate
+        refusals.on_admitted(1, int(rate), now)
+        refusals.try_again(now, is_rate_in_use=True)
+    steps = [after / before for before, after in pairwise(dict.fromkeys(seen))]
+    assert steps == sorted(steps)
+    assert now < 60
