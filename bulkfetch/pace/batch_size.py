@@ -7,9 +7,10 @@ tried, since limits are round, and then no more. Time-outs of a size leave a cei
 forgotten when half as many calls are in flight: they may have stood in a queue of our own.
 
 What pays, from the latency model: until a call's base is a small share of it, its time comes near
-the target, or its bytes do. Where refusals stop all calls for a while, each call's share of that
-counts as base; where calls a second are limited, each call is dear, and only time and bytes count.
-Near the end what is left is spread over the workers, so that none idles.
+the target (or twice its base, if that is longer), or its bytes do. Where refusals stop all calls
+for a while, each call's share of that counts as base; where calls a second are limited, each call
+is dear, and only time and bytes count. Near the end what is left is spread over the workers, so
+that none idles.
 
 Considered and left: climbing by measured rows a second, which is slower to learn what the model
 says after two sizes, and never stands still.
@@ -250,7 +251,8 @@ class BatchSize:
         """Return the size beyond which more ids a call bring nothing."""
         bounds = [_ANY]
         if model.per_id_s > 0:
-            bounds.append((_TARGET_S - model.base_s) / model.per_id_s)
+            # Where the base alone takes as long as a call should, fewer ids make it no shorter.
+            bounds.append(max(_TARGET_S - model.base_s, model.base_s) / model.per_id_s)
             if not is_rate_bound:
                 pays = base_s / model.per_id_s * (1 / _BASE_SHARE - 1)
                 bounds.append(max(pays, _FIRST))
