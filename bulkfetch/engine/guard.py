@@ -10,6 +10,7 @@ that would have to be taken back.
 import contextlib
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Generic, NamedTuple, TypeVar
 
 import anyio
@@ -37,7 +38,7 @@ _TWO_WAYS = "The service answered the same question in two ways: one of them is 
 _CONTRADICTIONS = 2  # prove a cap that wavers
 _NEARLY_ALL = 0.95
 _LONG_S = 1.5  # more of such an answer takes longer than its halves, and the run may wait for it
-_LITTLE_BYTES = 64 * 1024 * 1024
+_LITTLE_BYTES = 128 * 1024 * 1024
 _SAMPLES = {Axis.LEARNERS: 100, Axis.COURSES: 5}
 _REFUSED = (
     ContentError,
@@ -112,10 +113,9 @@ class Guard(Generic[RowsT]):
 
     @property
     def waiting(self) -> int:
-        """How many answers wait for their check, while all of them hold little; else 0."""
-        waiting = self._turns.waiting
-        is_little = sum(volume.body_bytes for volume in waiting) < _LITTLE_BYTES
-        return len(waiting) if is_little else 0
+        """How many answers wait for their check; of many that hold much, so many as hold little."""
+        sizes = accumulate(volume.body_bytes for volume in self._turns.waiting)
+        return sum(held_bytes < _LITTLE_BYTES for held_bytes in sizes)
 
     def is_doubtful(self, fetched: Fetched[RowsT]) -> bool:
         """Whether an answer does not count any more, by what has been proven since its check."""
