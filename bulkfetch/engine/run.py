@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from typing import Generic, TypeVar
 
 import anyio
@@ -410,16 +411,25 @@ class Run(Generic[RowsT]):
 
         Raises:
             CappedError: the service would not read all of its ids.
+            TooLargeError: it refused a request that named no more.
         """
         if batch.rectangle is None and not self._cut(batch):
             return None
         assert batch.rectangle is not None
         batch.rectangle = self._reactions.peel(batch, batch.rectangle)
         self._caps.check_width(batch.rectangle)
+        self._check_size(batch.rectangle)
         batch.attempts += 1
         batch.tried_at = self._runtime.wall_clock()
         fresh = self._reactions.is_suspected(batch.rectangle)
         return Question(batch.rectangle, batch.axis, fresh=fresh)
+
+    def _check_size(self, rectangle: Rectangle) -> None:
+        if rectangle.pairs > 1 and self._pace.taken.exclude(rectangle):
+            raise TooLargeError(
+                "The service refuses requests that name so many ids.",
+                status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            )
 
     def _cut(self, batch: OpenBatch) -> bool:
         """Take what the batch asks for from the frontier; False if there is nothing left."""
@@ -493,6 +503,7 @@ class Run(Generic[RowsT]):
         most = self._most_ids()
         if most is not None and len(rectangle.named(asked.axis) or ()) > most:
             raise TooLargeError(f"No call may name more than {counted(most, 'id')}.")
+        self._check_size(rectangle)
         fetched = await self._calls.make(lambda: asked)
         assert fetched is not None
         return fetched

@@ -313,6 +313,8 @@ class Pace:
     ) -> None:
         """Note a request or an answer that was too large."""
         size, bounds = ticket.size, self.sizes[ticket.axis]
+        if is_request:
+            self.taken.note_refused(rectangle)
         is_size_at_fault = rectangle.longer_axis() is ticket.axis
         if is_request and is_size_at_fault and not self.taken.cover(rectangle):
             bounds.on_too_large(replace(size, ids=rectangle.width(ticket.axis)))

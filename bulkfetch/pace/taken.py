@@ -1,7 +1,9 @@
-"""The largest requests that the service took, by how many ids they name of each side.
+"""The largest requests that the service took, and the smallest that it refused as too large.
 
-One that names no more than such a request cannot be too large for that; a refusal of it is about
-its rows, or about just these ids. Explicit state and steps, no I/O.
+What counts is how many ids they name of each side. One that names no more than a request that was
+taken cannot be too large for that; a refusal of it is about its rows, or about just these ids. One
+that names no fewer than a request that was refused need not be made: it is halved as if it had
+been. Explicit state and steps, no I/O.
 """
 
 from bulkfetch.plan.rectangle import Axis, Rectangle
@@ -10,10 +12,11 @@ _Widths = tuple[int, int]
 
 
 class TakenRequests:
-    """The widths of requests that succeeded, of which none contains another."""
+    """The widths of requests that succeeded, and of those refused: of each, the outermost."""
 
     def __init__(self) -> None:
         self._widths: list[_Widths] = []
+        self._refused: list[_Widths] = []
 
     def note(self, rectangle: Rectangle) -> None:
         """Note a request that succeeded."""
@@ -21,6 +24,20 @@ class TakenRequests:
             widths = _widths_of(rectangle)
             self._widths = [each for each in self._widths if not _contains(widths, each)]
             self._widths.append(widths)
+            # Those that are within it were refused for another reason.
+            self._refused = [each for each in self._refused if not _contains(widths, each)]
+
+    def note_refused(self, rectangle: Rectangle) -> None:
+        """Note a request that was refused as too large."""
+        if not self.cover(rectangle) and not self.exclude(rectangle):
+            widths = _widths_of(rectangle)
+            self._refused = [each for each in self._refused if not _contains(each, widths)]
+            self._refused.append(widths)
+
+    def exclude(self, rectangle: Rectangle) -> bool:
+        """Whether one that names no more ids of either side was refused as too large."""
+        widths = _widths_of(rectangle)
+        return any(_contains(widths, each) for each in self._refused)
 
     def cover(self, rectangle: Rectangle) -> bool:
         """Whether one that names at least as many ids of each side has succeeded."""

@@ -409,11 +409,12 @@ def test_a_timeline_keeps_a_bounded_number_of_samples_and_all_sums() -> None:
     assert sum(sample[5] for sample in samples) == 10_000
 
 
-def test_a_request_is_covered_by_one_that_named_no_fewer_ids_of_either_side() -> None:
-    def asking(learners: int, courses: int | None) -> Rectangle:
-        some = None if courses is None else [f"c{n}" for n in range(courses)]
-        return make_rectangle([f"l{n}" for n in range(learners)], some)
+def asking(learners: int, courses: int | None) -> Rectangle:
+    some = None if courses is None else [f"c{n}" for n in range(courses)]
+    return make_rectangle([f"l{n}" for n in range(learners)], some)
 
+
+def test_a_request_is_covered_by_one_that_named_no_fewer_ids_of_either_side() -> None:
     taken = TakenRequests()
     assert not taken.cover(asking(1, 1))
     taken.note(asking(10, 3))
@@ -426,6 +427,28 @@ def test_a_request_is_covered_by_one_that_named_no_fewer_ids_of_either_side() ->
     assert not taken.cover(asking(11, None))
     taken.note(asking(10, 20))
     assert taken.cover(asking(3, 4))
+
+
+def test_what_names_no_fewer_than_a_request_that_was_refused_is_refused_until_one_is_taken() -> (
+    None
+):
+    taken = TakenRequests()
+    assert not taken.exclude(asking(40, 40))
+    taken.note_refused(asking(40, 10))
+    taken.note_refused(asking(20, 20))
+    taken.note_refused(asking(50, 10))
+    assert taken.exclude(asking(40, 10))
+    assert taken.exclude(asking(41, 300))
+    assert taken.exclude(asking(20, 300))
+    assert not taken.exclude(asking(39, 19))
+    assert not taken.exclude(asking(500, None))
+    taken.note_refused(asking(30, 5))
+    assert taken.exclude(asking(30, 5))
+    taken.note(asking(60, 12))
+    assert not taken.exclude(asking(60, 12))
+    assert taken.exclude(asking(20, 20))
+    taken.note_refused(asking(50, 10))  # for its rows, or for just these ids
+    assert not taken.exclude(asking(50, 10))
 
 
 def test_time_outs_of_what_is_small_lower_no_size() -> None:

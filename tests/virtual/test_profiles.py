@@ -94,6 +94,25 @@ def test_too_many_ids_are_not_tried_again() -> None:
     assert max(len(call.learner_ids or ()) for call in calls if call.status == 200) > 150
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_too_many_ids_of_either_side_are_learned_from_few_refusals(seed: int) -> None:
+    profile = parse_profile(
+        {
+            "latency": {"base_ms": 250, "jitter_ms": 150, "per_row_us": 1000},
+            "limits": {
+                "max_ids": {"at": 40, "past": "413"},
+                "max_calls_per_s": {"at": 10, "past": "429"},
+            },
+        }
+    )
+    _, simulator, handed_on = fetch(
+        Case("", profile, Size(10_000, 300, 100_000), seed), Options(), over_http=False
+    )
+    assert all(handed_on)
+    # A batch that was cut before anything was known is halved down without asking for each part.
+    assert len(refused(tuple(simulator.ledger.calls), 413)) <= 50
+
+
 def test_a_way_that_was_tried_in_vain_leaves_no_strip_behind() -> None:
     """One course of all learners is too much: it is asked for with the others that are left."""
     profile = parse_profile(
