@@ -142,6 +142,7 @@ class Caps:
     Attributes:
         limit: the least that was proven short, by rows and by bytes; None before any was.
         revision: grows when answers that counted before may not count any more.
+        refusals: how often one more was refused, as far as that matters.
     """
 
     def __init__(self, regions: Sequence[Rectangle]) -> None:
@@ -161,7 +162,7 @@ class Caps:
         self._read = dict.fromkeys(Axis, 0)  # so many ids of a list are read, at least
         self._empty_tests = 0
         self._with_rows: dict[Axis, tuple[AbstractSet[str], Side]] = {}  # and on the other side
-        self._refusals = 0
+        self.refusals = 0
         self._rejected: dict[Axis, set[str]] = {axis: set() for axis in Axis}
 
     def avoid(self, rectangle: Rectangle) -> None:
@@ -330,7 +331,7 @@ class Caps:
             return None
         axis, known, others = found
         side = rectangle.named(axis) or ()
-        growth = _GROWTH[self._refusals]
+        growth = _GROWTH[self.refusals]
         most_wanted = 1 + max(_MORE_ROWS, rows // 2) * len(side) // rows
         wanted = min(max(_MORE_AT_LEAST, len(side)), most_wanted)
         replaceable = [unit for unit in side if unit not in with_rows[axis]][:wanted]
@@ -363,7 +364,7 @@ class Caps:
 
     def stop_growing(self) -> None:
         """Note that one more was refused: ask for less more, in the end for no more ids."""
-        self._refusals = min(self._refusals + 1, len(_GROWTH) - 1)
+        self.refusals = min(self.refusals + 1, len(_GROWTH) - 1)
 
     def reorder(self, rectangle: Rectangle, with_rows: WithRows) -> list[Reordered]:
         """Return what to ask for where the end of a list may not have been read.
@@ -439,8 +440,10 @@ class Caps:
             course_ids=ids.get(Axis.COURSES),
         )
 
-    def recall(self, proven: SilentCaps) -> None:
-        """Begin with what an earlier run proved."""
+    def recall(self, proven: SilentCaps, refusals: object = None) -> None:
+        """Begin with what an earlier run proved, and with how often one more was refused to it."""
+        if isinstance(refusals, int):
+            self.refusals = max(0, min(refusals, len(_GROWTH) - 1))
         if proven.rows and proven.body_bytes:
             self.limit = Volume(proven.rows, proven.body_bytes)
         for axis, ids in (

@@ -165,6 +165,7 @@ class ExportJob:
         self._pairs_before = 0
         self._listed = 0
         self._pace: Pace | None = None
+        self._caps: Caps | None = None
         self._ends_at = math.inf  # by the deadline, on the runtime's clock
         self._notes_due_at = float("-inf")
         self._quarantined_kept = 0
@@ -224,7 +225,7 @@ class ExportJob:
                 return
 
         options, pace = settings.options, make_pace(settings.options, self._runtime)
-        self._pace = pace
+        self._pace, self._caps = pace, None
         if options.deadline_s is not None:
             self._ends_at = self._runtime.clock() + options.deadline_s
 
@@ -272,7 +273,9 @@ class ExportJob:
                     options = replace(options, deadline_s=left_s)
             self._phase = "fetching"
             caps = Caps([*missing, *(answer.rectangle for answer in unproven)])
-            caps.recall(await self._offload(journal.silent_caps))
+            refusals = await self._offload(journal.recall, "growth_refused")
+            caps.recall(await self._offload(journal.silent_caps), refusals)
+            self._caps = caps
             accused = await self._offload(lambda: Accused(journal.retrying(), journal.set_aside()))
             exchange = HttpExchange(service, ArrowDecoder(), counters, region)
             await fetch_region(
@@ -329,7 +332,7 @@ class ExportJob:
             raise first_cause(failures) from None
         finally:
             with anyio.CancelScope(shield=True), contextlib.suppress(LocalError):
-                await self._offload(journal.remember, _describe(pace))
+                await self._offload(journal.remember, self._describe(pace))
 
     async def _keep_notes(self, journal: Journal, pace: Pace) -> None:
         """Keep how the run goes where no batch is committed meanwhile: it may be killed."""
@@ -348,7 +351,15 @@ class ExportJob:
         if now < self._notes_due_at:
             return None
         self._notes_due_at = now + _NOTES_EVERY_S
-        return _describe(pace)
+        return self._describe(pace)
+
+    def _describe(self, pace: Pace) -> dict[str, object]:
+        notes: dict[str, object] = {
+            "timeline": pace.timeline.to_json(),
+            "pace": learned.describe(pace),
+        }
+        # Else runs that are cut short would each begin with the same checks in vain.
+        return notes if self._caps is None else {**notes, "growth_refused": self._caps.refusals}
 
     def _newly_quarantined(self) -> list[FailedIds]:
         """Return what was quarantined since the last time this was asked."""
@@ -505,10 +516,6 @@ class ExportJob:
         """Run a function of the journal away from the loop, one at a time."""
         async with self._writer:
             return await self._runtime.offload(function, *args)
-
-
-def _describe(pace: Pace) -> dict[str, object]:
-    return {"timeline": pace.timeline.to_json(), "pace": learned.describe(pace)}
 
 
 def _finished(batch: Batch[list[pa.RecordBatch]]) -> FinishedBatch:

@@ -496,7 +496,8 @@ class Journal:
     def remember(self, notes: Mapping[str, object]) -> None:
         """Keep values, ready for JSON, by their keys, instead of those before.
 
-        `timeline` is how the runs went over time, `pace` what they learned of the service. `caps`,
+        `timeline` is how the runs went over time, `pace` what they learned of the service,
+        `growth_refused` how often calls for more than that were refused. `caps`,
         its silent caps, is kept by `take_back` alone.
 
         Raises:

@@ -125,7 +125,12 @@ class BatchSize:
             self.forget_refused()
         below_refused = left if self._refused is None else self._refused - 1
         if self._pinned is not None:
-            return Size(max(1, min(self._pinned, left, below_refused)), is_trial=False)
+            wanted = min(self._pinned, left)
+            if self._refused is None or wanted < self._refused:
+                return Size(max(1, wanted), is_trial=False)
+            trial = self._trial(wanted, _GROWTH, most=1) if self._proven else None
+            ids = trial or self._proven or self._refused // 2
+            return Size(max(1, min(ids, wanted)), is_trial=trial is not None)
         spread = math.ceil(left / (limit * _WAVES))
         if not model.is_known or not self._proven:
             # The largest first: if it is refused, that is not for the calls that were in flight.

@@ -376,6 +376,23 @@ def test_time_outs_of_calls_larger_than_what_is_used_by_now_lower_it_no_further(
     assert size.proven == lowered
 
 
+def test_a_pinned_size_that_is_refused_is_followed_by_what_is_taken() -> None:
+    size, asked, refused = BatchSize(100), list[int](), 0
+    for _ in range(60):
+        model = LatencyModel()
+        each = size.next(left=10_000, limit=4, model=model, is_rate_bound=False, is_brief=False)
+        size.begin(each)
+        asked.append(each.ids)
+        if each.ids > 80:
+            refused += 1
+            size.on_too_large(each)
+        else:
+            size.on_success(each)
+    assert max(asked) == 100
+    assert refused <= 3
+    assert asked[-1] >= 60
+
+
 def test_the_first_calls_are_of_many_sizes_the_largest_first() -> None:
     size, sizes = BatchSize(), []
     for _ in range(4):
