@@ -3,7 +3,8 @@
 What counts is how many ids they name of each side. One that names no more than a request that was
 taken cannot be too large for that; a refusal of it is about its rows, or about just these ids. One
 that names no fewer than a request that was refused need not be made: it is halved as if it had
-been. Explicit state and steps, no I/O.
+been. A side that is left out stands for all ids, and is like no number of them: a refusal may be
+about its rows. Explicit state and steps, no I/O.
 """
 
 from bulkfetch.plan.rectangle import Axis, Rectangle
@@ -16,7 +17,7 @@ class TakenRequests:
 
     def __init__(self) -> None:
         self._widths: list[_Widths] = []
-        self._refused: list[_Widths] = []
+        self._refused: dict[frozenset[Axis], list[_Widths]] = {}  # by the sides left out
 
     def note(self, rectangle: Rectangle) -> None:
         """Note a request that succeeded."""
@@ -25,19 +26,23 @@ class TakenRequests:
             self._widths = [each for each in self._widths if not _contains(widths, each)]
             self._widths.append(widths)
             # Those that are within it were refused for another reason.
-            self._refused = [each for each in self._refused if not _contains(widths, each)]
+            unsent = _unsent(rectangle)
+            refused = self._refused.get(unsent, [])
+            self._refused[unsent] = [each for each in refused if not _contains(widths, each)]
 
     def note_refused(self, rectangle: Rectangle) -> None:
         """Note a request that was refused as too large."""
         if not self.cover(rectangle) and not self.exclude(rectangle):
-            widths = _widths_of(rectangle)
-            self._refused = [each for each in self._refused if not _contains(each, widths)]
-            self._refused.append(widths)
+            widths, unsent = _widths_of(rectangle), _unsent(rectangle)
+            larger = self._refused.get(unsent, [])
+            refused = [each for each in larger if not _contains(each, widths)]
+            self._refused[unsent] = [*refused, widths]
 
     def exclude(self, rectangle: Rectangle) -> bool:
-        """Whether one that names no more ids of either side was refused as too large."""
+        """Whether one that names no more ids of the same sides was refused as too large."""
         widths = _widths_of(rectangle)
-        return any(_contains(widths, each) for each in self._refused)
+        refused = self._refused.get(_unsent(rectangle), [])
+        return any(_contains(widths, each) for each in refused)
 
     def cover(self, rectangle: Rectangle) -> bool:
         """Whether one that names at least as many ids of each side has succeeded."""
@@ -48,6 +53,10 @@ class TakenRequests:
 def _widths_of(rectangle: Rectangle) -> _Widths:
     learners, courses = (len(rectangle.named(axis) or ()) for axis in Axis)
     return learners, courses
+
+
+def _unsent(rectangle: Rectangle) -> frozenset[Axis]:
+    return frozenset(axis for axis in Axis if rectangle.named(axis) is None)
 
 
 def _contains(larger: _Widths, smaller: _Widths) -> bool:

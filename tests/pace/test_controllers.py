@@ -459,6 +459,9 @@ def test_what_names_no_fewer_than_a_request_that_was_refused_is_refused_until_on
     assert taken.exclude(asking(20, 300))
     assert not taken.exclude(asking(39, 19))
     assert not taken.exclude(asking(500, None))
+    taken.note_refused(asking(1, None))  # may be for all of its rows
+    assert taken.exclude(asking(2, None))
+    assert not taken.exclude(asking(39, 19))
     taken.note_refused(asking(30, 5))
     assert taken.exclude(asking(30, 5))
     taken.note(asking(60, 12))
