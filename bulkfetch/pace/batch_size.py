@@ -123,7 +123,6 @@ class BatchSize:
         """
         if self._timed_out_among is not None and 2 * limit <= self._timed_out_among:
             self.forget_refused()
-        below_refused = left if self._refused is None else self._refused - 1
         if self._pinned is not None:
             wanted = min(self._pinned, left)
             if self._refused is None or wanted < self._refused:
@@ -131,6 +130,7 @@ class BatchSize:
             trial = self._trial(wanted, _GROWTH, most=1) if self._proven else None
             ids = trial or self._proven or self._refused // 2
             return Size(max(1, min(ids, wanted)), is_trial=trial is not None)
+        below_refused = left if self._refused is None else self._refused - 1
         spread = math.ceil(left / (limit * _WAVES))
         if not model.is_known or not self._proven:
             # The largest first: if it is refused, that is not for the calls that were in flight.

@@ -17,7 +17,7 @@ class TakenRequests:
 
     def __init__(self) -> None:
         self._widths: list[_Widths] = []
-        self._refused: dict[frozenset[Axis], list[_Widths]] = {}  # by the sides left out
+        self._refused: list[_Widths] = []
 
     def note(self, rectangle: Rectangle) -> None:
         """Note a request that succeeded."""
@@ -26,23 +26,19 @@ class TakenRequests:
             self._widths = [each for each in self._widths if not _contains(widths, each)]
             self._widths.append(widths)
             # Those that are within it were refused for another reason.
-            unsent = _unsent(rectangle)
-            refused = self._refused.get(unsent, [])
-            self._refused[unsent] = [each for each in refused if not _contains(widths, each)]
+            self._refused = [each for each in self._refused if not _exceeds(widths, each)]
 
     def note_refused(self, rectangle: Rectangle) -> None:
         """Note a request that was refused as too large."""
         if not self.cover(rectangle) and not self.exclude(rectangle):
-            widths, unsent = _widths_of(rectangle), _unsent(rectangle)
-            larger = self._refused.get(unsent, [])
-            refused = [each for each in larger if not _contains(each, widths)]
-            self._refused[unsent] = [*refused, widths]
+            widths = _widths_of(rectangle)
+            self._refused = [each for each in self._refused if not _exceeds(each, widths)]
+            self._refused.append(widths)
 
     def exclude(self, rectangle: Rectangle) -> bool:
         """Whether one that names no more ids of the same sides was refused as too large."""
         widths = _widths_of(rectangle)
-        refused = self._refused.get(_unsent(rectangle), [])
-        return any(_contains(widths, each) for each in refused)
+        return any(_exceeds(widths, each) for each in self._refused)
 
     def cover(self, rectangle: Rectangle) -> bool:
         """Whether one that names at least as many ids of each side has succeeded."""
@@ -51,13 +47,16 @@ class TakenRequests:
 
 
 def _widths_of(rectangle: Rectangle) -> _Widths:
+    """Return how many ids it names of each side, 0 of one that it leaves out."""
     learners, courses = (len(rectangle.named(axis) or ()) for axis in Axis)
     return learners, courses
 
 
-def _unsent(rectangle: Rectangle) -> frozenset[Axis]:
-    return frozenset(axis for axis in Axis if rectangle.named(axis) is None)
-
-
 def _contains(larger: _Widths, smaller: _Widths) -> bool:
     return larger[0] >= smaller[0] and larger[1] >= smaller[1]
+
+
+def _exceeds(larger: _Widths, smaller: _Widths) -> bool:
+    """Whether one names no fewer ids of the same sides."""
+    leave_out_the_same = [not ids for ids in larger] == [not ids for ids in smaller]
+    return leave_out_the_same and _contains(larger, smaller)
